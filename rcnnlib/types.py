@@ -7,7 +7,8 @@ Shapes:
     B  pictures in the batch           H, W  height and width of the padded batch, pixels
     G  ground-truth boxes a picture    I     ignored regions a picture    N  uniform random numbers a picture
     A  anchors                         R     proposals                    S  samples
-    K  classes without background      D     detections                   C, h, w  channels and cells of the feature map
+    K  classes without background      L     K + 1, with background       D     detections
+    C, h, w  channels and cells of the feature map                        p     side of a pooled region, cells
 
 Boxes are ``(x1, y1, x2, y2)`` in continuous pixels of the network's input; width is ``x2 - x1``.
 Labels are -1 for ignored, 0 for background, 1..K for the classes.
@@ -97,6 +98,6 @@ class Stages(NamedTuple):
     rpn_deltas: Float[Tensor, "B A 4"]
     proposals: Proposals
     pooled: Float[Tensor, "B R C p p"]
-    class_scores: Float[Tensor, "B R K+1"]  # logits; column 0 is the background
+    class_scores: Float[Tensor, "B R L"]  # logits; column 0 is the background
     box_deltas: Float[Tensor, "B R K 4"]
     detections: Detections

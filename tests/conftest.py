@@ -4,7 +4,7 @@ import pytest
 from jaxtyping import install_import_hook
 
 # Before anything imports rcnnlib: every function called in a test checks its annotated shapes with beartype.
-install_import_hook("rcnnlib", "beartype.beartype")
+install_import_hook("rcnnlib", "shape_checker.check")
 
 import torch  # noqa: E402
 

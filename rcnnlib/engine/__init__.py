@@ -1,0 +1,1 @@
+"""Floor 4: training, evaluation, benchmarks, the health of the machine."""

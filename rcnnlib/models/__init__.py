@@ -1,0 +1,1 @@
+"""Floors 2 and 3: networks with weights."""

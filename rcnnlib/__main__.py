@@ -1,0 +1,177 @@
+"""The command line: ``python -m rcnnlib COMMAND``; ``--help`` lists the commands.
+
+Each command imports what it needs when it is called, so that ``--help`` and ``lab`` start at once.
+"""
+
+import argparse
+import datetime
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent  # the checkout
+FIRST = "00_start_here.ipynb"
+ORIGINS = ".copied_from.json"  # in my_notebooks: the hash of each lesson when it was copied
+EXAMPLES = """examples:
+  python -m rcnnlib lab                        copy the lessons to my_notebooks/ and open JupyterLab
+  python -m rcnnlib reset 01                   put lesson 01 back as delivered; yours is kept beside it
+  python -m rcnnlib doctor                     what this machine has, and how to mend what is missing
+  python -m rcnnlib benchmark ops              our operators against torchvision's
+  python -m rcnnlib validate data/wild         look for mistakes in a folder of labelled pictures
+"""
+
+
+def copy_lessons(source: Path, target: Path) -> list[str]:
+    """Copy the lessons and their pictures from ``source`` to ``target``, never over a file that is there.
+
+    Returns the lines to print: what was copied, and which lessons have a newer version than the learner's.
+    """
+    if not (source / FIRST).is_file():
+        raise FileNotFoundError(f"{source / FIRST} is missing: build the lessons with `make notebooks`.")
+    target.mkdir(exist_ok=True)
+    origins = _read_origins(target)
+    copied, newer = [], []
+    for lesson in sorted(source.glob("*.ipynb")):
+        if not (target / lesson.name).exists():
+            shutil.copyfile(lesson, target / lesson.name)
+            origins[lesson.name] = _sha256(lesson)
+            copied.append(lesson.stem)
+        elif origins.get(lesson.name, "") not in ("", _sha256(lesson)):
+            newer.append(lesson.stem)
+    if (source / "images").is_dir():  # shown by lessons, never edited: these follow the delivered ones
+        shutil.copytree(source / "images", target / "images", dirs_exist_ok=True)
+    (target / ORIGINS).write_text(json.dumps(origins, indent=1))
+    lines = [f"Copied to {target.name}/: {', '.join(copied)}"] if copied else []
+    lines += [f"{name} has a newer version; `make reset LESSON={name[:2]}` takes it and keeps yours." for name in newer]
+    return lines or [f"Your lessons are in {target.name}/; nothing was overwritten."]
+
+
+def reset_lesson(number: str, source: Path, target: Path, today: datetime.datetime) -> str:
+    """Put one lesson back as delivered; the learner's version stays beside it under a dated name.
+
+    Raises ValueError when ``number`` names no lesson.
+    """
+    found = sorted(source.glob(f"{int(number):02d}_*.ipynb")) if number.isdecimal() else []
+    if not found:
+        lessons = ", ".join(path.name[:2] for path in sorted(source.glob("[0-9][0-9]_*.ipynb")))
+        raise ValueError(f"There is no lesson {number!r}. Name one of: {lessons}; for example `make reset LESSON=01`.")
+    lesson, mine = found[0], target / found[0].name
+    target.mkdir(exist_ok=True)
+    kept = ""
+    if mine.exists():
+        backup = mine.with_name(f"{mine.stem}.{today:%Y-%m-%d_%H%M%S}.ipynb")
+        mine.rename(backup)
+        kept = f" Your version is kept as {target.name}/{backup.name}."
+    shutil.copyfile(lesson, mine)
+    (target / ORIGINS).write_text(json.dumps(_read_origins(target) | {lesson.name: _sha256(lesson)}, indent=1))
+    return f"{target.name}/{mine.name} is as delivered.{kept} If it is open in JupyterLab, reload it from disk."
+
+
+def _read_origins(target: Path) -> dict[str, str]:
+    path = target / ORIGINS
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def run_lab(args: argparse.Namespace) -> int:
+    """Copy the lessons and open JupyterLab on the first, reachable from this machine alone."""
+    print("\n".join(copy_lessons(ROOT / "notebooks", ROOT / "my_notebooks")))
+    print("Opening JupyterLab on 127.0.0.1; stop it with Ctrl+C. No browser window? Open the address it prints.")
+    command = [sys.executable, "-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={ROOT}"]
+    command += [f"--LabApp.default_url=/lab/tree/my_notebooks/{FIRST}", "--log-level=WARN", "-y", *args.more]
+    if hasattr(os, "geteuid") and os.geteuid() == 0:  # in a container
+        command.append("--allow-root")
+    with subprocess.Popen(command) as server:
+        while True:
+            try:
+                return server.wait()
+            except KeyboardInterrupt:  # reaches JupyterLab too, which shuts down: wait for it
+                continue
+
+
+def run_reset(args: argparse.Namespace) -> int:
+    """Put one lesson back as delivered."""
+    print(reset_lesson(args.lesson, ROOT / "notebooks", ROOT / "my_notebooks", datetime.datetime.now()))
+    return 0
+
+
+def run_doctor(args: argparse.Namespace) -> int:
+    """Print what the machine has; 1 when something must be mended."""
+    from rcnnlib.engine import doctor
+
+    checks = doctor.report(ROOT)
+    print(doctor.show(checks))
+    return int(any(check.state == "bad" for check in checks))
+
+
+def run_benchmark(args: argparse.Namespace) -> int:
+    """Print the table of our operators against torchvision's."""
+    from rcnnlib.engine import benchmark
+
+    return benchmark.main_ops() or 0
+
+
+def run_validate(args: argparse.Namespace) -> int:
+    """Print each mistake in a folder of labelled pictures; 1 when there is one."""
+    from rcnnlib.datasets.validate import validate
+
+    problems = validate(args.path)
+    for problem in problems:
+        print(problem)
+    print(f"{args.path}: {len(problems)} problems" if problems else f"{args.path}: no problem found")
+    return int(bool(problems))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """Say what is wrong in one line, and where the commands are listed."""
+        self.exit(2, f"{self.prog}: {message}. See `{self.prog} --help`.\n")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands."""
+    top = _Parser(
+        prog="python -m rcnnlib",
+        description="The command line of the course on two-stage detectors.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, run, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text)
+        added.set_defaults(run=run)
+        return added
+
+    lab = command("lab", run_lab, "copy the lessons to my_notebooks/ and open JupyterLab")
+    lab.add_argument("more", nargs="*", help="arguments for JupyterLab, after --, such as -- --no-browser --port 9000")
+    reset = command("reset", run_reset, "put one lesson back as delivered, keeping your version beside it")
+    reset.add_argument("lesson", help="the number of the lesson, such as 01")
+    command("doctor", run_doctor, "say what this machine has, and how to mend what is missing")
+    benchmark = command("benchmark", run_benchmark, "compare speed with torchvision")
+    benchmark.add_argument("what", choices=["ops"], help="ops: the operators")
+    validate = command("validate", run_validate, "look for mistakes in a folder of labelled pictures")
+    validate.add_argument("path", type=Path, help="the folder, such as data/wild")
+    return top
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; what is wrong with its input is said in one line, with exit code 2."""
+    args = parser().parse_args(arguments)
+    try:
+        return args.run(args)
+    except (ValueError, FileNotFoundError) as error:
+        print(f"python -m rcnnlib {args.command}: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

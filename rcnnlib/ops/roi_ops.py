@@ -1,0 +1,272 @@
+"""From a region of the picture to a grid of fixed size: projection, RoI max pooling, RoI align, pyramid, R-CNN's warp.
+
+R-CNN (appendix A) warps the pixels of a region; SPPnet (3.1) and Fast R-CNN (2.1) pool its cells on a feature map that
+all regions share; Mask R-CNN (3) samples the map between the cells. Left out: gradients for the boxes, rotated regions,
+and torchvision's adaptive ``sampling_ratio=-1``.
+
+Shapes: ``*B`` leading batch dimensions (none for a single picture), R regions (boxes), C, h, w channels and cells of the
+map, p, q rows and columns of bins, H, W pixels of the picture, S, T pixels of a crop. Inside, n is all of ``*B`` in one.
+"""
+
+import itertools
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
+
+ROW_BYTES = 128  # roi_pool treats so many channels at a time: their windows stay in the cache, and memory stays small
+Bins = tuple[Int[Tensor, "*B R p"], Int[Tensor, "*B R p"], Int[Tensor, "*B R q"], Int[Tensor, "*B R q"]]
+MEAN_COLOUR = (0.485, 0.458, 0.408)  # of ImageNet, RGB in [0, 1]
+
+
+def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
+    """Return (height, width) of a size that may be one number."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def project(boxes: Float[Tensor, "*B R 4"], spatial_scale: float) -> Float[Tensor, "*B R 4"]:
+    """Map boxes from pixels to cells of the feature map, exactly; ``spatial_scale`` is 1 / stride, 1/16 for VGG."""
+    return boxes * spatial_scale
+
+
+def quantize(boxes: Float[Tensor, "*B R 4"]) -> Int[Tensor, "*B R 4"]:
+    """Round projected boxes to their first and last cell, half away from zero, as Fast R-CNN does.
+
+    The last cell belongs to the region: a box from 0 to 6 holds seven cells.
+    """
+    return (boxes.trunc() + (2 * boxes.frac()).trunc()).long()  # torch.round takes halves to the even number
+
+
+def _divide(first: Int[Tensor, "*B R"], last: Int[Tensor, "*B R"], bins: int, limit: int, dtype: torch.dtype):
+    """Divide the cells first..last of one axis into ``bins`` ranges [start, stop), cut off at 0 and ``limit``."""
+    cells = (last - first + 1).clamp(min=1)  # an inside-out region counts as one cell
+    # A tensor as divisor: a GPU multiplies by the rounded 1 / bins where the divisor is a number.
+    step = cells.to(dtype) / torch.full((), bins, dtype=dtype, device=cells.device)
+    edges = step.unsqueeze(-1) * torch.arange(bins + 1, dtype=dtype, device=cells.device)
+    start, stop = edges[..., :-1].floor().long(), edges[..., 1:].ceil().long()
+    return (first.unsqueeze(-1) + start).clamp(0, limit), (first.unsqueeze(-1) + stop).clamp(0, limit)
+
+
+def roi_pool_bins(
+    boxes: Float[Tensor, "*B R 4"],
+    map_size: tuple[int, int],
+    output_size: int | tuple[int, int],
+    *,
+    spatial_scale: float,
+) -> Bins:
+    """Return the cells of each bin of ``roi_pool``: rows [y_start, y_stop), columns [x_start, x_stop).
+
+    Bin i of n over L cells is [floor(i L / n), ceil((i + 1) L / n)): where n does not divide L, neighbours overlap.
+    A bin outside the map (``map_size`` = rows, columns of cells) is empty: start equals stop.
+    """
+    (p, q), (h, w) = _pair(output_size), map_size
+    x_first, y_first, x_last, y_last = quantize(project(boxes, spatial_scale)).unbind(-1)
+    return *_divide(y_first, y_last, p, h, boxes.dtype), *_divide(x_first, x_last, q, w, boxes.dtype)
+
+
+def roi_pool(
+    features: Float[Tensor, "*B C h w"],
+    boxes: Float[Tensor, "*B R 4"],
+    output_size: int | tuple[int, int] = 7,
+    *,
+    spatial_scale: float,
+) -> Float[Tensor, "*B R C p q"]:
+    """Return the maximum of each bin of each region (Fast R-CNN 2.1); an empty bin gives 0.
+
+    Boxes are in pixels, ``features`` finite. Values are torchvision's bit for bit, and so are gradients, but where
+    several cells of a bin hold its maximum, another of them may receive the gradient.
+    """
+    p, q = _pair(output_size)
+    channels, h, w = features.shape[-3:]
+    maps = features.reshape(-1, channels, h, w)
+    bins = roi_pool_bins(boxes.reshape(len(maps), -1, 4), (h, w), (p, q), spatial_scale=spatial_scale)
+    if features.requires_grad and torch.is_grad_enabled():
+        with torch.no_grad():  # which cell wins each bin? Where a bin is empty, one appended zero does
+            winners = _bin_maxima(_number(maps), bins, empty=maps.numel()).int()
+        pooled = F.pad(maps.flatten(), (0, 1)).index_select(0, winners.flatten())
+    else:
+        pooled = _bin_maxima(maps, bins, empty=0)
+    return pooled.view(*boxes.shape[:-1], channels, p, q)
+
+
+def _bin_maxima(maps: Shaped[Tensor, "n C h w"], bins: Bins, *, empty: int) -> Shaped[Tensor, "n R C p*q"]:
+    """Return the maximum of each bin by four look-ups, however many cells it has; ``empty`` where it has none.
+
+    The maxima of all windows of 1, 2, 4, ... by 1, 2, 4, ... cells stand in a table. A bin of 3 to 8 cells, say 6, is two
+    windows of 4 that overlap, which does a maximum no harm; two down and two across make four.
+    """
+    n, channels, h, w = maps.shape
+    rows, regions, grid = _table_rows(bins, h, w), bins[0].shape[1], bins[0].shape[2] * bins[2].shape[2]
+    step = min(ROW_BYTES // maps.element_size(), channels)
+    table = maps.new_empty(h.bit_length() * w.bit_length() * n * h * w + 1, step)  # a row: a window, or the empty bin
+    table[-1] = empty
+    windows = table[:-1].view(h.bit_length(), w.bit_length(), n, h, w, step)
+    unions = _unions(windows)
+    maxima = maps.new_empty(n, regions, channels, grid)
+    best, rival = maps.new_empty(2, n * regions * grid, step)
+    for start in range(0, channels, step):
+        part = slice(min(start, channels - step), min(start, channels - step) + step)
+        windows[0, 0] = maps[:, part].permute(0, 2, 3, 1)
+        for one, other, both in unions:
+            torch.maximum(one, other, out=both)
+        torch.index_select(table, 0, rows[0], out=best)
+        for row in rows[1:]:
+            torch.maximum(best, torch.index_select(table, 0, row, out=rival), out=best)
+        maxima[:, :, part] = best.view(n, regions, grid, step).transpose(2, 3)
+    return maxima
+
+
+def _unions(windows: Shaped[Tensor, "i j n h w C"]) -> list[tuple[Tensor, Tensor, Tensor]]:
+    """List which entries of the table are the union of which two, in the order in which they can be computed.
+
+    Entry [i, j, :, y, x] is for the window of 2^i x 2^j cells that begins at (y, x). A window that would leave the map
+    is not computed and never read.
+    """
+    unions = []
+    for i, j in itertools.product(range(windows.shape[0]), range(windows.shape[1])):
+        height, width = windows.shape[3] - 2**i + 1, windows.shape[4] - 2**j + 1  # how many windows fit
+        if j > 0:  # left and right half
+            half = windows[i, j - 1, :, :height]
+            one, other = half[:, :, :width], half[:, :, 2 ** (j - 1) :][:, :, :width]
+        elif i > 0:  # upper and lower half
+            one, other = windows[i - 1, 0, :, :height], windows[i - 1, 0, :, 2 ** (i - 1) :][:, :height]
+        else:
+            continue
+        unions.append((one, other, windows[i, j, :, :height, :width]))
+    return unions
+
+
+def _cover(start: Tensor, stop: Tensor, limit: int) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    """Cover each range by two windows of 2^level cells, one at its start, one at its end: levels, where they begin."""
+    level = torch.frexp((stop - start).clamp(min=1).float()).exponent.long() - 1  # floor(log2(length))
+    return level, (start.clamp(max=limit - 1), (stop - 2**level).clamp(min=0))
+
+
+def _table_rows(bins: Bins, h: int, w: int) -> list[Int[Tensor, " N"]]:
+    """Return for all N bins the rows of the four windows that cover them; an empty bin gets the last row."""
+    y_start, y_stop, x_start, x_stop = bins
+    y_level, y_windows = _cover(y_start, y_stop, h)
+    x_level, x_windows = _cover(x_start, x_stop, w)
+    n = len(y_start)
+    image = torch.arange(n, device=y_start.device).view(n, 1, 1)
+    down = [((y_level * w.bit_length() * n + image) * h + y) * w for y in y_windows]
+    across = [x_level * n * h * w + x for x in x_windows]
+    empty = (y_start == y_stop).unsqueeze(-1) | (x_start == x_stop).unsqueeze(-2)
+    last = h.bit_length() * w.bit_length() * n * h * w
+    return [(y.unsqueeze(-1) + x.unsqueeze(-2)).masked_fill(empty, last).flatten() for y in down for x in across]
+
+
+def _number(maps: Float[Tensor, "n C h w"]) -> Int[Tensor, "n C h w"]:
+    """Turn values into integers of the same order whose low 32 bits number the cells, so that a maximum says where."""
+    if maps.dtype == torch.float64:  # no room beside 64 bits: the rank takes the place of the value
+        order = maps.flatten(2).argsort(-1).argsort(-1).view_as(maps)
+    else:
+        bits = maps.float().view(torch.int32)  # IEEE floats are ordered like integers, the negative ones backwards
+        order = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()
+    return order.bitwise_left_shift_(32).add_(torch.arange(maps.numel(), device=maps.device).view_as(maps))
+
+
+def roi_align(
+    features: Float[Tensor, "*B C h w"],
+    boxes: Float[Tensor, "*B R 4"],
+    output_size: int | tuple[int, int] = 7,
+    *,
+    spatial_scale: float,
+    sampling_ratio: int = 2,
+    aligned: bool = True,
+) -> Float[Tensor, "*B R C p q"]:
+    """Return the mean of ``sampling_ratio`` x ``sampling_ratio`` samples of each bin, without rounding (Mask R-CNN 3).
+
+    Boxes are in pixels. A sample is bilinear between four cells; more than one cell outside the map it is 0.
+    ``aligned=False`` is the first version: half a cell off, and regions of at least one cell. Equal to torchvision's up
+    to rounding; its ``sampling_ratio=-1`` is left out, since there the number of samples depends on the boxes.
+    """
+    (p, q), (channels, h, w) = _pair(output_size), features.shape[-3:]
+    maps = features.reshape(-1, channels, h, w)
+    x1, y1, x2, y2 = (project(boxes, spatial_scale) - (0.5 if aligned else 0.0)).reshape(len(maps), -1, 4).unbind(-1)
+    least = -torch.inf if aligned else 1.0
+    y, y_weight = _sample_axis(y1, (y2 - y1).clamp(min=least), p, sampling_ratio, h)
+    x, x_weight = _sample_axis(x1, (x2 - x1).clamp(min=least), q, sampling_ratio, w)
+    # A bin is a weighted sum of 16 cells (2 samples between 2 cells on each axis), and so one bag of an embedding bag:
+    # the cells are its vocabulary. One pass over the rows, where torchvision visits every channel for itself.
+    image = torch.arange(len(maps), device=maps.device).view(-1, 1, 1, 1)
+    cells = ((image * h + y) * w)[..., :, None, :, None] + x[..., None, :, None, :]  # n R p q 4 4
+    weights = y_weight[..., :, None, :, None] * x_weight[..., None, :, None, :]
+    bag = (-1, y.shape[-1] * x.shape[-1])
+    vocabulary = maps.permute(0, 2, 3, 1).reshape(-1, channels)
+    sums = F.embedding_bag(
+        cells.view(bag), vocabulary, mode="sum", per_sample_weights=weights.view(bag).detach().to(maps.dtype)
+    )
+    return sums.view(*boxes.shape[:-1], p, q, channels).movedim(-1, -3)
+
+
+def _sample_axis(first: Float[Tensor, "n R"], length: Float[Tensor, "n R"], bins: int, samples: int, limit: int):
+    """Return for one axis the cells each bin is a weighted sum of, two for each sample, and the weights."""
+    step = (length / bins)[..., None, None]
+    bin_number = torch.arange(bins, dtype=first.dtype, device=first.device).view(-1, 1)
+    part = torch.arange(samples, dtype=first.dtype, device=first.device) + 0.5
+    at = first[..., None, None] + bin_number * step + part * step / samples  # n R bins samples
+    weight = ((at >= -1) & (at <= limit)).to(first.dtype) / samples  # farther out a sample counts as 0 ...
+    at = at.clamp(0, limit - 1)  # ... and at the border as the outermost cell
+    low = at.floor()
+    share = at - low
+    cells = torch.stack((low, (low + 1).clamp(max=limit - 1)), dim=-1)
+    weights = torch.stack(((1 - share) * weight, share * weight), dim=-1)
+    return cells.flatten(-2).long(), weights.flatten(-2)
+
+
+def spatial_pyramid_pool(
+    features: Float[Tensor, "*B C h w"],
+    boxes: Float[Tensor, "*B R 4"],
+    levels: tuple[int, ...] = (6, 3, 2, 1),
+    *,
+    spatial_scale: float,
+) -> Float[Tensor, "*B R D"]:
+    """Pool every region into grids of several sizes and join them to one vector (SPPnet 3.1; its 50 bins by default).
+
+    D is C times the number of all bins; the grids follow each other as in ``levels``, each with its channels first.
+    RoI pooling is the pyramid of a single level.
+    """
+    pooled = (roi_pool(features, boxes, level, spatial_scale=spatial_scale).flatten(-3) for level in levels)
+    return torch.cat(tuple(pooled), dim=-1)
+
+
+def warp(
+    images: Float[Tensor, "*B C H W"],
+    boxes: Float[Tensor, "*B R 4"],
+    size: int | tuple[int, int] = 224,
+    *,
+    context: int = 16,
+    sizes: Float[Tensor, "*B 2"] | None = None,
+    fill: tuple[float, ...] = MEAN_COLOUR,
+) -> Float[Tensor, "*B R C S T"]:
+    """Cut every region out and stretch it to one size, whatever its shape (R-CNN, appendix A, "warp").
+
+    ``context`` pixels on each side of the crop show the surroundings, to the same scale. What lies outside the picture
+    gets the colour ``fill``; ``sizes`` says where pictures end (height, width) if they are padded. Each pixel of the crop
+    is bilinear at its centre, with no blur before shrinking, as in the authors' code.
+    """
+    (s, t), (channels, height, width) = _pair(size), images.shape[-3:]
+    pictures = images.reshape(-1, channels, height, width)
+    n, regions = len(pictures), boxes.shape[-2]
+    x1, y1, x2, y2 = boxes.reshape(n, regions, 4).unbind(-1)
+    x, y = _crop_axis(x1, x2, t, context), _crop_axis(y1, y2, s, context)  # n R T and n R S
+    grid = torch.stack(
+        torch.broadcast_tensors((2 * x / width - 1).unsqueeze(-2), (2 * y / height - 1).unsqueeze(-1)), -1
+    )
+    # All regions of a picture are one tall grid of R * S rows: no loop, and the picture is not copied for each.
+    grid = grid.reshape(n, regions * s, t, 2)
+    crops = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    crops = crops.view(n, channels, regions, s, t).transpose(1, 2)
+    bottom, right = (height, width) if sizes is None else sizes.reshape(n, 2, 1, 1).unbind(1)
+    outside = ((y < 0) | (y > bottom)).unsqueeze(-1) | ((x < 0) | (x > right)).unsqueeze(-2)  # n R S T
+    for channel, value in enumerate(fill):
+        crops[:, :, channel].masked_fill_(outside, value)
+    return crops.reshape(*boxes.shape[:-1], channels, s, t)
+
+
+def _crop_axis(first: Float[Tensor, "n R"], last: Float[Tensor, "n R"], size: int, context: int) -> Tensor:
+    """Return where on the picture the pixel centres of a crop lie, along one axis: the box fills size - 2 context."""
+    centres = torch.arange(size, dtype=first.dtype, device=first.device) + 0.5 - context
+    return first.unsqueeze(-1) + centres * ((last - first) / (size - 2 * context)).unsqueeze(-1)
