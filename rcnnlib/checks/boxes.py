@@ -271,11 +271,12 @@ def _match_zero(iou: Tensor, threshold: float) -> Tensor:
     return best_match(iou, threshold).clamp(min=0)
 
 
+_DOWN = "You searched down the columns. A proposal is a row: the best of its row is asked for."
+
 MATCH_MISTAKES = (
-    Mistake(
-        "An IoU equal to the threshold counts: use >=, as the Fast R-CNN paper says “at least 0.5”.", _match_above
-    ),
-    Mistake("You searched down the columns. A proposal is a row: the best of its row is asked for.", _match_columns),
+    Mistake("An IoU equal to the threshold counts: use >=, as the Fast R-CNN paper says “at least 0.5”.", _match_above),
+    Mistake(_DOWN, _match_columns),
+    Mistake(_DOWN, lambda iou, threshold: iou.argmax(dim=0)),
     Mistake(
         "Where even the best IoU is below the threshold, the answer is -1. Did you forget the threshold?",
         lambda iou, threshold: iou.argmax(dim=-1),
@@ -318,7 +319,12 @@ check_best_match = Contract(
         ),
         Case(
             "two ground truths equally good",
-            (_table((0.2, 0.625, 0.625),), 0.5),
+            (
+                _table(
+                    (0.2, 0.625, 0.625),
+                ),
+                0.5,
+            ),
             "Let the first one win.",
         ),
         Case("no proposals: a tensor (0,)", (torch.zeros(0, 3), 0.5), "No rows, no answers."),

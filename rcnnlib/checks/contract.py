@@ -74,17 +74,19 @@ class Contract(NamedTuple):
         right = self.reference(*case.arguments)
         if _same(answer, right):
             return ""
-        return f"{case.what}; {_difference(answer, right)}. {self._hint(function, case, answer)}"
+        return f"{case.what}; {_difference(answer, right)}. {self._hint(function, case)}"
 
-    def _hint(self, function: Callable[..., Any], case: Case, answer: Tensor) -> str:
-        """Return the hint of the mistake that answers as the learner does in most cases, and in this one for sure."""
-        agree = [(self._agreements(mistake.function, function), mistake.hint)
-                 for mistake in self.mistakes
-                 if _same(_ask(mistake.function, case), answer)]  # fmt: skip
-        return max(agree, key=lambda pair: pair[0])[1] if agree else case.hint
-
-    def _agreements(self, one: Callable[..., Any], other: Callable[..., Any]) -> int:
-        return sum(_same(_ask(one, case), _ask(other, case)) for case in self.cases)
+    def _hint(self, function: Callable[..., Any], case: Case) -> str:
+        """Return the hint of the mistake that answers as the learner does most often, and always up to this case."""
+        asked = next(index for index, one in enumerate(self.cases) if one is case) + 1
+        learner = [_ask(function, one) for one in self.cases]
+        found = {}
+        for mistake in self.mistakes:
+            pairs = zip(learner, (_ask(mistake.function, one) for one in self.cases), strict=True)
+            agree = [_same(ours, theirs) for ours, theirs in pairs]
+            if all(agree[:asked]):
+                found[mistake.hint] = max(sum(agree), found.get(mistake.hint, 0))
+        return max(found, key=found.__getitem__) if found else case.hint
 
 
 def _ask(function: Callable[..., Any], case: Case) -> Any:

@@ -15,6 +15,13 @@ PICTURES = os.environ.get("SCREENSHOTS")
 pytestmark = pytest.mark.browser
 
 
+def write(path: Path, *cells: nbformat.NotebookNode | str) -> None:
+    """Store a notebook of code cells that JupyterLab opens without asking for a kernel."""
+    made = [nbformat.v4.new_code_cell(cell) if isinstance(cell, str) else cell for cell in cells]
+    kernel = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}
+    nbformat.write(nbformat.v4.new_notebook(cells=made, metadata={"kernelspec": kernel}), path)
+
+
 def keep_pictures(notebook: Notebook, stem: str) -> None:
     """Photograph the page where $SCREENSHOTS says so."""
     if PICTURES:
@@ -29,8 +36,7 @@ def demo(lab, browser):
         "explorer = Overlap()\nexplorer",
         "from rcnnlib.view.notebook import predict\npredict('Half of two equal boxes?', ['1/2', '1/3'], '1/3', 'So.')",
     ]
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source) for source in cells])
-    nbformat.write(notebook, lab.folder / "demo.ipynb")
+    write(lab.folder / "demo.ipynb", *cells)
     page = Notebook(lab, browser, "demo.ipynb")
     page.run_all()
     expect(page.canvases).to_have_count(1)
@@ -109,8 +115,7 @@ def test_answer_appears_after_a_pick(demo):
 
 
 def test_an_error_of_the_page_is_noticed(lab, browser):
-    cells = [nbformat.v4.new_code_cell("1 / 0"), nbformat.v4.new_code_cell("2")]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells), lab.folder / "broken.ipynb")
+    write(lab.folder / "broken.ipynb", "1 / 0", "2")
     page = Notebook(lab, browser, "broken.ipynb")
     page.run_all()
     page.page.evaluate("() => console.error('told on purpose')")
@@ -149,7 +154,7 @@ def test_a_fresh_copy_shows_pictures_before_it_is_run(lab, browser):
     out = {"image/png": DOT, "text/plain": "Overlap: IoU 0.3", VIEW: {"model_id": "0" * 32, "version_major": 2}}
     cell = nbformat.v4.new_code_cell("1", execution_count=1)
     cell.outputs = [nbformat.v4.new_output("execute_result", json.loads(json.dumps(out)), execution_count=1)]
-    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), lab.folder / "fresh.ipynb")
+    write(lab.folder / "fresh.ipynb", cell)
     page = Notebook(lab, browser, "fresh.ipynb")
     expect(page.page.locator(".jp-OutputArea-output img")).to_have_count(1)
     page.assert_clean()

@@ -57,7 +57,7 @@ def test_the_way_to_the_detections(fake):
 
 
 def test_the_net_catches_what_it_should(fake):
-    with pytest.raises(Exception, match=r"[Dd]ata.dependent"):
+    with pytest.raises(Exception, match="_local_scalar_dense"):
         nms(torch.rand(300, 4), torch.rand(300), 0.5)  # its size depends on the data, so the host must read
     with pytest.raises(Exception, match=r"device"):
         box_iou(torch.rand(3, 4), torch.rand(3, 4, device="cpu"))

@@ -8,7 +8,7 @@ from rcnnlib.ops.sampler import sample
 
 
 def make(status, matches=None):
-    status = torch.tensor(status)
+    status = torch.tensor(status, dtype=torch.int64)
     matches = torch.zeros_like(status) if matches is None else torch.tensor(matches)
     return Match(status, matches, torch.zeros(status.shape))
 
@@ -40,7 +40,7 @@ def test_the_counts_are_the_rule(seed, n, size, fraction):
     torch.manual_seed(seed)
     match = make(torch.randint(-1, 2, (n,)).tolist())
     drawn = sample(
-        match._replace(status=match.status.long()),
+        match,
         torch.tensor([1]),
         torch.rand(n),
         size=size,
