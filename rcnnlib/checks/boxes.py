@@ -13,7 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rcnnlib.checks.contract import Case, Contract, Mistake
-from rcnnlib.ops.boxes import box_area, box_convert, box_intersection, box_iou
+from rcnnlib.ops.boxes import FORMATS, box_area, box_convert, box_intersection, box_iou
 from rcnnlib.ops.matcher import POSITIVE, match_proposals
 
 
@@ -36,21 +36,16 @@ def _one_sided(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
     return box_convert(boxes, in_fmt.replace("cxcywh", "xywh"), out_fmt.replace("cxcywh", "xywh"))
 
 
-def _whole_size(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
-    """The whole width taken from the centre where half of it was due."""
-    if in_fmt != "cxcywh":
-        return box_convert(boxes, in_fmt, out_fmt)
-    x, y, w, h = boxes.unbind(-1)
-    return box_convert(torch.stack((x - w, y - h, x + w, y + h), dim=-1), "xyxy", out_fmt)
+def _from_centre(before: float, after: float) -> Callable[[Tensor, str, str], Tensor]:
+    """Return a wrong conversion: the edges lie ``before`` and ``after`` sides from the centre, not half a side."""
 
+    def wrong(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
+        if in_fmt != "cxcywh":
+            return box_convert(boxes, in_fmt, out_fmt)
+        centre, size = boxes.split(2, dim=-1)
+        return box_convert(torch.cat((centre - before * size, centre + after * size), dim=-1), "xyxy", out_fmt)
 
-def _overwritten(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
-    """x moved to the left edge first, and that new x used for the right edge."""
-    if in_fmt != "cxcywh":
-        return box_convert(boxes, in_fmt, out_fmt)
-    x, y, w, h = boxes.unbind(-1)
-    x, y = x - w / 2, y - h / 2
-    return box_convert(torch.stack((x, y, x + w / 2, y + h / 2), dim=-1), "xyxy", out_fmt)
+    return wrong
 
 
 def _plus_one_size(boxes: Tensor, in_fmt: str, out_fmt: str) -> Tensor:
@@ -70,8 +65,8 @@ CONVERT_MISTAKES = (
     Mistake("You gave the boxes back as they came. Did you use in_fmt and out_fmt?", lambda boxes, *_: boxes.clone()),
     Mistake("It goes the wrong way: did you mix up in_fmt and out_fmt?", lambda b, i, o: box_convert(b, o, i)),
     Mistake("You took the centre for the corner. From the centre to an edge it is half of the side.", _one_sided),
-    Mistake("From the centre to an edge it is half of the side. Did you take the whole side?", _whole_size),
-    Mistake("Did you overwrite x before you computed the right edge from it? Keep the old x.", _overwritten),
+    Mistake("From the centre to an edge it is half of the side. Did you take the whole side?", _from_centre(1, 1)),
+    Mistake("Did you overwrite x before you computed the right edge from it? Keep the old x.", _from_centre(0.5, 0)),
     Mistake("The width is x2 - x1. Did you add 1, as the old codes did?", _plus_one_size),
     Mistake(
         "A centre may lie between two pixels. Did you round, or divide with `//`?",
@@ -81,7 +76,6 @@ CONVERT_MISTAKES = (
 )
 
 _SMALL = _boxes((20, 30, 60, 110))
-_FORMATS = ("xyxy", "xywh", "cxcywh")
 _CONVERT_HINT = "Check it on paper: left 20, top 30, right 60, bottom 110 has width 40, height 80, centre (40, 70)."
 
 check_convert = Contract(
@@ -91,8 +85,8 @@ check_convert = Contract(
     cases=(
         *(
             Case(f"from {i} to {o}, the box of the toy", (box_convert(_SMALL, "xyxy", i), i, o), _CONVERT_HINT)
-            for i in _FORMATS
-            for o in _FORMATS
+            for i in FORMATS
+            for o in FORMATS
         ),
         Case(
             "from xyxy to cxcywh, a box 5 pixels wide",
@@ -112,20 +106,16 @@ check_convert = Contract(
 # --- my_iou ---------------------------------------------------------------------------------------------------------
 
 
-def _no_clamp(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """Negative width and height used as they are."""
-    low = torch.maximum(boxes1[:, None, :2], boxes2[None, :, :2])
-    shared = (torch.minimum(boxes1[:, None, 2:], boxes2[None, :, 2:]) - low).prod(dim=-1)
-    union = box_area(boxes1)[:, None] + box_area(boxes2)[None] - shared
-    return shared / torch.where(union == 0, 1, union)
+def _clamped(least: float) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return a wrong IoU: not the sides but the area of the overlap is clamped (at minus infinity: nothing is)."""
 
+    def wrong(boxes1: Tensor, boxes2: Tensor) -> Tensor:
+        low = torch.maximum(boxes1[:, None, :2], boxes2[None, :, :2])
+        shared = (torch.minimum(boxes1[:, None, 2:], boxes2[None, :, 2:]) - low).prod(dim=-1).clamp(min=least)
+        union = box_area(boxes1)[:, None] + box_area(boxes2)[None] - shared
+        return shared / torch.where(union == 0, 1, union)
 
-def _clamped_late(boxes1: Tensor, boxes2: Tensor) -> Tensor:
-    """The area clamped instead of the sides: minus times minus is plus."""
-    low = torch.maximum(boxes1[:, None, :2], boxes2[None, :, :2])
-    shared = (torch.minimum(boxes1[:, None, 2:], boxes2[None, :, 2:]) - low).prod(dim=-1).clamp(min=0)
-    union = box_area(boxes1)[:, None] + box_area(boxes2)[None] - shared
-    return shared / torch.where(union == 0, 1, union)
+    return wrong
 
 
 def _over(denominator: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
@@ -159,8 +149,8 @@ def _row_by_row(boxes1: Tensor, boxes2: Tensor) -> Tensor:
 _PLUS_ONE = torch.tensor([0.0, 0.0, 1.0, 1.0])
 
 IOU_MISTAKES = (
-    Mistake("The width of the overlap came out negative. Did you forget to clamp it at 0?", _no_clamp),
-    Mistake("Minus times minus is plus! Clamp the width and the height at 0 before you multiply.", _clamped_late),
+    Mistake("The width of the overlap came out negative. Did you forget to clamp it at 0?", _clamped(-torch.inf)),
+    Mistake("Minus times minus is plus! Clamp the width and the height at 0 before you multiply.", _clamped(0)),
     Mistake(
         "The width is x2 - x1. Did you add 1, as the old codes did?",
         lambda boxes1, boxes2: box_iou(boxes1 + _PLUS_ONE, boxes2 + _PLUS_ONE),
@@ -195,11 +185,7 @@ check_iou = Contract(
             "Intersection 5 x 10, union 150.",
         ),
         Case("a box and itself", (_SQUARE, _SQUARE), "They share everything: 1."),
-        Case(
-            "a square of 5 pixels inside one of 10",
-            (_SQUARE, _boxes((2, 2, 7, 7))),
-            "Intersection 25, union 100.",
-        ),
+        Case("a square of 5 pixels inside one of 10", (_SQUARE, _boxes((2, 2, 7, 7))), "Intersection 25, union 100."),
         Case(
             "two boxes side by side, 5 pixels apart, share nothing",
             (_SQUARE, _boxes((15, 0, 25, 10))),
@@ -211,15 +197,9 @@ check_iou = Contract(
             "Clamp the width and the height at 0 before you multiply.",
         ),
         Case(
-            "two boxes that only touch share no area",
-            (_SQUARE, _boxes((10, 0, 20, 10))),
-            "The width of a line is 0.",
+            "two boxes that only touch share no area", (_SQUARE, _boxes((10, 0, 20, 10))), "The width of a line is 0."
         ),
-        Case(
-            "one box with area and one without",
-            (_SQUARE, _boxes((3, 3, 3, 3))),
-            "An empty box shares nothing.",
-        ),
+        Case("one box with area and one without", (_SQUARE, _boxes((3, 3, 3, 3))), "An empty box shares nothing."),
         Case(
             "two boxes without area",
             (_boxes((3, 3, 3, 3)), _boxes((3, 3, 3, 3))),
@@ -252,86 +232,56 @@ def _match_last(iou: Tensor, threshold: float) -> Tensor:
     return torch.where(best >= threshold, iou.shape[1] - 1 - last, -1)
 
 
-def _match_above(iou: Tensor, threshold: float) -> Tensor:
-    best, index = iou.max(dim=-1)
-    return torch.where(best > threshold, index, -1)
-
-
-def _match_columns(iou: Tensor, threshold: float) -> Tensor:
-    best, index = iou.max(dim=0)
-    return torch.where(best >= threshold, index, -1)
-
-
 def _match_first(iou: Tensor, threshold: float) -> Tensor:
     passes = iou >= threshold
     return torch.where(passes.any(dim=-1), passes.int().argmax(dim=-1), -1)
 
 
-def _match_zero(iou: Tensor, threshold: float) -> Tensor:
-    return best_match(iou, threshold).clamp(min=0)
-
-
 _DOWN = "You searched down the columns. A proposal is a row: the best of its row is asked for."
 
 MATCH_MISTAKES = (
-    Mistake("An IoU equal to the threshold counts: use >=, as the Fast R-CNN paper says “at least 0.5”.", _match_above),
-    Mistake(_DOWN, _match_columns),
+    Mistake(
+        "An IoU equal to the threshold counts: use >=, as the Fast R-CNN paper says “at least 0.5”.",
+        lambda iou, t: torch.where(iou.amax(-1) > t, iou.argmax(-1), -1),
+    ),
+    Mistake(_DOWN, lambda iou, t: torch.where(iou.amax(0) >= t, iou.argmax(0), -1)),
     Mistake(_DOWN, lambda iou, threshold: iou.argmax(dim=0)),
     Mistake(
         "Where even the best IoU is below the threshold, the answer is -1. Did you forget the threshold?",
         lambda iou, threshold: iou.argmax(dim=-1),
     ),
-    Mistake("You wrote 0 for “none”, but 0 is the first ground truth. Write -1.", _match_zero),
+    Mistake(
+        "You wrote 0 for “none”, but 0 is the first ground truth. Write -1.",
+        lambda iou, t: best_match(iou, t).clamp(min=0),
+    ),
     Mistake("You gave the best IoU. Asked for is its place in the row, a whole number.", lambda iou, t: iou.amax(-1)),
     Mistake("You took the first IoU that passes. Asked for is the largest of the row.", _match_first),
     Mistake("If two are equally good, the first counts: compare with > when you look for the best.", _match_last),
 )
 
 
-def _table(*rows: tuple[float, ...]) -> Float[Tensor, "N M"]:
-    return torch.tensor(rows)
-
+_LOOK = "Print one row and look for its largest number."
 
 check_best_match = Contract(
     name="my_best_match",
     wanted="a tensor (N,) of whole numbers: for each row a column, or -1",
     reference=best_match,
     cases=(
-        Case(
-            "two proposals, three ground truths, threshold 0.5",
-            (_table((0.1, 0.8, 0.3), (0.6, 0.2, 0.0)), 0.5),
-            "Row 0 is best at column 1, row 1 at column 0.",
-        ),
-        Case(
-            "an IoU of exactly the threshold",
-            (_table((0.0, 0.5), (0.25, 0.75)), 0.5),
-            "Equality counts as a match.",
-        ),
-        Case(
-            "a proposal that reaches 0.4 where 0.5 is asked for",
-            (_table((0.4, 0.1), (0.0, 0.0)), 0.5),
-            "Below the threshold the answer is -1.",
-        ),
-        Case(
-            "two ground truths above the threshold",
-            (_table((0.55, 0.7, 0.6), (0.6, 0.5, 0.9)), 0.5),
-            "The largest of the row counts.",
-        ),
-        Case(
-            "two ground truths equally good",
-            (
-                _table(
-                    (0.2, 0.625, 0.625),
-                ),
-                0.5,
-            ),
-            "Let the first one win.",
+        *(
+            Case(what, (torch.tensor(rows), 0.5), hint)
+            for what, rows, hint in (
+                ("two proposals, three ground truths, threshold 0.5", [[0.1, 0.8, 0.3], [0.6, 0.2, 0.0]], _LOOK),
+                ("an IoU of exactly the threshold", [[0.0, 0.5], [0.25, 0.75]], "Equality counts as a match."),
+                ("a proposal that reaches 0.4 where 0.5 is asked for", [[0.4, 0.1], [0.0, 0.0]], "Then it is -1."),
+                ("two ground truths above the threshold", [[0.55, 0.7, 0.6], [0.6, 0.5, 0.9]], "The largest counts."),
+                ("two ground truths equally good", [[0.2, 0.625, 0.625]], "Let the first one win."),
+            )
         ),
         Case("no proposals: a tensor (0,)", (torch.zeros(0, 3), 0.5), "No rows, no answers."),
         Case(
             "random boxes, 12 proposals and 4 ground truths, threshold 0.3",
             (box_iou(_random_boxes(12, 7), _random_boxes(4, 8)), 0.3),
-            "Print one row and look for its largest number.",
+            _LOOK,
         ),
     ),
     mistakes=MATCH_MISTAKES,

@@ -4,11 +4,15 @@ R-CNN (appendix A) warps the pixels of a region; SPPnet (3.1) and Fast R-CNN (2.
 all regions share; Mask R-CNN (3) samples the map between the cells. Left out: gradients for the boxes, rotated regions,
 and torchvision's adaptive ``sampling_ratio=-1``.
 
-Shapes: ``*B`` leading batch dimensions (none for a single picture), R regions (boxes), C, h, w channels and cells of the
-map, p, q rows and columns of bins, H, W pixels of the picture, S, T pixels of a crop. Inside, n is all of ``*B`` in one.
+Shapes:
+    *B       leading batch dimensions (none for a single picture); inside, n is all of them in one
+    R        regions (boxes)                       C, h, w  channels, rows and columns of the feature map
+    p, q     rows and columns of bins              H, W     height and width of the picture, pixels
+    S, T     height and width of a crop, pixels
 """
 
 import itertools
+import math
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +27,18 @@ MEAN_COLOUR = (0.485, 0.458, 0.408)  # of ImageNet, RGB in [0, 1]
 def _pair(size: int | tuple[int, int]) -> tuple[int, int]:
     """Return (height, width) of a size that may be one number."""
     return (size, size) if isinstance(size, int) else size
+
+
+def _flatten_batch(maps: Shaped[Tensor, "*B C h w"], boxes: Float[Tensor, "*B R 4"]) -> tuple[Tensor, Tensor]:
+    """Return maps (n C h w) and boxes (n R 4) with all leading dimensions in one; without any, n is 1."""
+    lead = maps.shape[:-3]
+    if boxes.shape[:-2] != lead or boxes.shape[-1] != 4:
+        raise ValueError(
+            f"boxes must be {(*lead, 'R', 4)} to go with {tuple(maps.shape)}, got {tuple(boxes.shape)}; "
+            "give both the same leading dimensions, an image of its own to every row of boxes"
+        )
+    n = math.prod(lead)
+    return maps.reshape(n, *maps.shape[-3:]), boxes.reshape(n, *boxes.shape[-2:])
 
 
 def project(boxes: Float[Tensor, "*B R 4"], spatial_scale: float) -> Float[Tensor, "*B R 4"]:
@@ -78,23 +94,23 @@ def roi_pool(
     several cells of a bin hold its maximum, another of them may receive the gradient.
     """
     p, q = _pair(output_size)
-    channels, h, w = features.shape[-3:]
-    maps = features.reshape(-1, channels, h, w)
-    bins = roi_pool_bins(boxes.reshape(len(maps), -1, 4), (h, w), (p, q), spatial_scale=spatial_scale)
+    maps, regions = _flatten_batch(features, boxes)
+    h, w = maps.shape[-2:]
+    bins = roi_pool_bins(regions, (h, w), (p, q), spatial_scale=spatial_scale)
     if features.requires_grad and torch.is_grad_enabled():
         with torch.no_grad():  # which cell wins each bin? Where a bin is empty, one appended zero does
             winners = _bin_maxima(_number(maps), bins, empty=maps.numel()).int()
         pooled = F.pad(maps.flatten(), (0, 1)).index_select(0, winners.flatten())
     else:
         pooled = _bin_maxima(maps, bins, empty=0)
-    return pooled.view(*boxes.shape[:-1], channels, p, q)
+    return pooled.view(*boxes.shape[:-1], maps.shape[1], p, q)
 
 
 def _bin_maxima(maps: Shaped[Tensor, "n C h w"], bins: Bins, *, empty: int) -> Shaped[Tensor, "n R C p*q"]:
     """Return the maximum of each bin by four look-ups, however many cells it has; ``empty`` where it has none.
 
-    The maxima of all windows of 1, 2, 4, ... by 1, 2, 4, ... cells stand in a table. A bin of 3 to 8 cells, say 6, is two
-    windows of 4 that overlap, which does a maximum no harm; two down and two across make four.
+    The maxima of all windows of 1, 2, 4, ... by 1, 2, 4, ... cells stand in a table. A bin 6 cells wide is two windows
+    of 4 that overlap, which does a maximum no harm. Two windows across and two down make four.
     """
     n, channels, h, w = maps.shape
     rows, regions, grid = _table_rows(bins, h, w), bins[0].shape[1], bins[0].shape[2] * bins[2].shape[2]
@@ -182,9 +198,13 @@ def roi_align(
     ``aligned=False`` is the first version: half a cell off, and regions of at least one cell. Equal to torchvision's up
     to rounding; its ``sampling_ratio=-1`` is left out, since there the number of samples depends on the boxes.
     """
-    (p, q), (channels, h, w) = _pair(output_size), features.shape[-3:]
-    maps = features.reshape(-1, channels, h, w)
-    x1, y1, x2, y2 = (project(boxes, spatial_scale) - (0.5 if aligned else 0.0)).reshape(len(maps), -1, 4).unbind(-1)
+    if sampling_ratio < 1:
+        raise ValueError(
+            f"sampling_ratio must be a fixed number of samples, 1 or more, got {sampling_ratio}; the usual is 2"
+        )
+    (p, q), (maps, regions) = _pair(output_size), _flatten_batch(features, boxes)
+    channels, h, w = maps.shape[1:]
+    x1, y1, x2, y2 = (project(regions, spatial_scale) - (0.5 if aligned else 0.0)).unbind(-1)
     least = -torch.inf if aligned else 1.0
     y, y_weight = _sample_axis(y1, (y2 - y1).clamp(min=least), p, sampling_ratio, h)
     x, x_weight = _sample_axis(x1, (x2 - x1).clamp(min=least), q, sampling_ratio, w)
@@ -192,12 +212,10 @@ def roi_align(
     # the cells are its vocabulary. One pass over the rows, where torchvision visits every channel for itself.
     image = torch.arange(len(maps), device=maps.device).view(-1, 1, 1, 1)
     cells = ((image * h + y) * w)[..., :, None, :, None] + x[..., None, :, None, :]  # n R p q 4 4
-    weights = y_weight[..., :, None, :, None] * x_weight[..., None, :, None, :]
-    bag = (-1, y.shape[-1] * x.shape[-1])
-    vocabulary = maps.permute(0, 2, 3, 1).reshape(-1, channels)
-    sums = F.embedding_bag(
-        cells.view(bag), vocabulary, mode="sum", per_sample_weights=weights.view(bag).detach().to(maps.dtype)
-    )
+    weights = (y_weight[..., :, None, :, None] * x_weight[..., None, :, None, :]).detach().to(maps.dtype)
+    vocabulary = maps.permute(0, 2, 3, 1).contiguous().view(-1, channels)  # strided rows would be ten times slower
+    bags = cells.flatten(0, -3).flatten(1), weights.flatten(0, -3).flatten(1)
+    sums = F.embedding_bag(bags[0], vocabulary, mode="sum", per_sample_weights=bags[1])
     return sums.view(*boxes.shape[:-1], p, q, channels).movedim(-1, -3)
 
 
@@ -244,21 +262,22 @@ def warp(
     """Cut every region out and stretch it to one size, whatever its shape (R-CNN, appendix A, "warp").
 
     ``context`` pixels on each side of the crop show the surroundings, to the same scale. What lies outside the picture
-    gets the colour ``fill``; ``sizes`` says where pictures end (height, width) if they are padded. Each pixel of the crop
-    is bilinear at its centre, with no blur before shrinking, as in the authors' code.
+    gets the colour ``fill``; ``sizes`` says where pictures end (height, width) if they are padded. Each pixel of the
+    crop is bilinear at its centre, with no blur before shrinking, as in the authors' code.
     """
-    (s, t), (channels, height, width) = _pair(size), images.shape[-3:]
-    pictures = images.reshape(-1, channels, height, width)
-    n, regions = len(pictures), boxes.shape[-2]
-    x1, y1, x2, y2 = boxes.reshape(n, regions, 4).unbind(-1)
+    (s, t), (pictures, regions) = _pair(size), _flatten_batch(images, boxes)
+    if min(s, t) <= 2 * context:
+        raise ValueError(f"size must be larger than twice the context ({context} pixels on each side), got {(s, t)}")
+    n, channels, height, width = pictures.shape
+    x1, y1, x2, y2 = regions.unbind(-1)
     x, y = _crop_axis(x1, x2, t, context), _crop_axis(y1, y2, s, context)  # n R T and n R S
     grid = torch.stack(
         torch.broadcast_tensors((2 * x / width - 1).unsqueeze(-2), (2 * y / height - 1).unsqueeze(-1)), -1
     )
     # All regions of a picture are one tall grid of R * S rows: no loop, and the picture is not copied for each.
-    grid = grid.reshape(n, regions * s, t, 2)
+    grid = grid.flatten(1, 2)
     crops = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    crops = crops.view(n, channels, regions, s, t).transpose(1, 2)
+    crops = crops.view(n, channels, regions.shape[1], s, t).transpose(1, 2)
     bottom, right = (height, width) if sizes is None else sizes.reshape(n, 2, 1, 1).unbind(1)
     outside = ((y < 0) | (y > bottom)).unsqueeze(-1) | ((x < 0) | (x > right)).unsqueeze(-2)  # n R S T
     for channel, value in enumerate(fill):

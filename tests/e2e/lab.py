@@ -161,8 +161,8 @@ class Notebook:
 
     def assert_clean(self) -> None:
         """Fail if a cell failed or the browser's console complained."""
-        assert self.cells()["errors"] == []
-        assert self.complaints == []
+        wrong = [*self.cells()["errors"], *self.complaints]
+        assert not wrong, "\n".join(wrong)
 
     @property
     def canvases(self) -> Locator:

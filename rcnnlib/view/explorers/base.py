@@ -46,8 +46,8 @@ def choice(text: str, options: Sequence[Any], value: Any = None) -> ipywidgets.T
         return _laid_out(ipywidgets.Dropdown(options=options, value=chosen, description=text))
     made = ipywidgets.ToggleButtons(options=options, value=chosen, description=text)
     made.style.button_width, made.style.description_width = "auto", LABEL_WIDTH
-    made.layout.width = "max-content"  # a set width would push the buttons under their name
-    return made
+    made.layout.width = "max-content"
+    return made.add_class("widget-inline-hbox")  # else their name stands above them, alone among the controls
 
 
 def switch(text: str, value: bool = False) -> ipywidgets.Checkbox:

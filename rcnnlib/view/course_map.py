@@ -1,0 +1,144 @@
+"""The course as one picture and one list: four detectors as a staircase, the lessons of each step, and the questions.
+
+Leaves out: how far a learner has come (`rcnnlib progress`).
+"""
+
+from typing import NamedTuple
+
+from matplotlib.axes import Axes
+from matplotlib.patches import FancyBboxPatch
+
+from rcnnlib.view.plotting import LINES, LessonFigure, figure
+
+
+class Lesson(NamedTuple):
+    """One lesson of the course."""
+
+    number: str
+    name: str  # on the map: two words or three
+    file: str
+    questions: tuple[str, ...] = ()  # of the student, answered here by experiment
+    ready: bool = False  # in this version
+
+
+class Step(NamedTuple):
+    """One step of the staircase: a detector, what it brought, and its lessons."""
+
+    name: str
+    adds: str
+    lessons: tuple[Lesson, ...]
+
+
+STEPS = (
+    Step(
+        "First steps",
+        "boxes and\ntheir overlap",
+        (
+            Lesson("00", "start here", "00_start_here", ready=True),
+            Lesson("01", "boxes and IoU", "01_boxes_and_iou", ready=True),
+        ),
+    ),
+    Step(
+        "R-CNN",
+        "regions, then\na CNN on each",
+        (
+            Lesson("02", "Selective Search", "02_selective_search"),
+            Lesson("03", "R-CNN", "03_rcnn", ("Q4",)),
+        ),
+    ),
+    Step(
+        "SPPnet",
+        "one CNN pass\nfor all regions",
+        (Lesson("04", "shared features", "04_shared_features_and_roi_projection"),),
+    ),
+    Step(
+        "Fast R-CNN",
+        "one network,\ntrained at once",
+        (
+            Lesson("05", "RoI pooling", "05_roi_pooling", ("Q2",)),
+            Lesson("06", "heads and loss", "06_heads_and_multi_task_loss"),
+            Lesson("07", "sampling", "07_sampling_mini_batches", ("Q3", "Q4")),
+            Lesson("08", "detections, AP", "08_from_scores_to_detections"),
+            Lesson("09", "training", "09_training_fast_rcnn", ("Q1",)),
+        ),
+    ),
+    Step(
+        "Faster R-CNN",
+        "the network finds\nthe regions, too",
+        (
+            Lesson("10", "anchors", "10_anchors"),
+            Lesson("11", "the RPN", "11_rpn", ("Q5",)),
+            Lesson("12", "RPN loss", "12_rpn_targets_and_loss", ("Q6",)),
+            Lesson("13", "NMS", "13_proposals_and_nms", ("Q7",)),
+            Lesson("14", "training", "14_training_faster_rcnn"),
+            Lesson("15", "results", "15_results_and_limits"),
+        ),
+    ),
+    Step(
+        "Your turn",
+        "your photos,\nyour bugs",
+        (
+            Lesson("16", "your own data", "16_your_own_data"),
+            Lesson("17", "debug clinic", "17_debug_clinic"),
+        ),
+    ),
+)
+LESSONS = tuple(lesson for step in STEPS for lesson in step.lessons)
+
+CHIP, GAP, RISE, COLUMN = 32, 6, 26, 150  # CSS pixels: height of a lesson, space below it, a stair, a step's width
+INK, GROUND, QUESTION = "#222222", "#E8EEF4", "#8C2D6B"
+
+
+def where(question: str) -> list[Lesson]:
+    """Return the lessons that answer one of the student's questions, such as ``"Q4"``."""
+    return [lesson for lesson in LESSONS if question in lesson.questions]
+
+
+def course_map() -> LessonFigure:
+    """Draw the staircase; a full blue bar is a lesson of this version, an empty one is planned."""
+    ready = [lesson.number for lesson in LESSONS if lesson.ready]
+    most = max(len(step.lessons) for step in STEPS)
+    wide, high = len(STEPS) * COLUMN, RISE * len(STEPS) + most * (CHIP + GAP) + 84
+    alt = f"{len(LESSONS)} lessons in {len(STEPS)} steps: {', '.join(step.name for step in STEPS)}. "
+    made, ax = figure(wide, high, alt=alt + f"In this version: {', '.join(ready)}; the rest is planned.")
+    made.set_layout_engine("none")
+    ax.set_position((0, 0, 1, 1))
+    ax.set(xlim=(0, wide), ylim=(0, high))
+    ax.set_axis_off()
+    for column, step in enumerate(STEPS):
+        _draw_step(ax, step, column * COLUMN, RISE * (column + 1))
+    _draw_legend(ax, 8, high - 34)
+    return made
+
+
+def _draw_legend(ax: Axes, left: float, top: float) -> None:
+    """Say what a full bar, an empty bar and a Q mean."""
+    for row, (fill, text) in enumerate(((LINES[0], "in this version"), ("white", "planned"))):
+        shape = "round,pad=0,rounding_size=3"
+        ax.add_patch(FancyBboxPatch((left, top - 24 * row), 26, 14, boxstyle=shape, fc=fill, ec=LINES[0], lw=1.2))
+        ax.text(left + 34, top - 24 * row + 7, text, va="center", fontsize=9, color=INK)
+    ax.text(left + 13, top - 41, "Q1", va="center", ha="center", fontsize=9, weight="bold", color=QUESTION)
+    ax.text(left + 34, top - 41, "a student's question is answered", va="center", fontsize=9, color=INK)
+
+
+def _draw_step(ax: Axes, step: Step, left: float, floor: float) -> None:
+    """Draw one step with its left lower corner: the ground under it, its lessons from below, its name on top."""
+    ax.add_patch(FancyBboxPatch((left, 0), COLUMN - 2, floor - GAP, boxstyle="square,pad=0", fc=GROUND, ec="none"))
+    for row, lesson in enumerate(step.lessons):
+        _draw_lesson(ax, lesson, left + 4, floor + row * (CHIP + GAP))
+    top = floor + len(step.lessons) * (CHIP + GAP) + 4
+    ax.text(left + 6, top, step.adds, va="bottom", fontsize=9, color=INK, linespacing=1.3)
+    ax.text(left + 6, top + 36, step.name, va="bottom", fontsize=12, weight="bold", color=INK)
+
+
+def _draw_lesson(ax: Axes, lesson: Lesson, left: float, bottom: float) -> None:
+    """Draw one lesson as a bar: number, name, and the questions that it answers below them."""
+    fill, ink = (LINES[0], "white") if lesson.ready else ("white", INK)
+    shape = "round,pad=0,rounding_size=5"
+    ax.add_patch(FancyBboxPatch((left, bottom), COLUMN - 10, CHIP, boxstyle=shape, fc=fill, ec=LINES[0], lw=1.2))
+    middle = bottom + CHIP / 2
+    ax.text(left + 6, middle, lesson.number, va="center", fontsize=10, weight="bold", color=ink)
+    ax.text(left + 29, middle, lesson.name, va="center", fontsize=9, color=ink)
+    if lesson.questions:
+        text = " ".join(lesson.questions)
+        ax.text(left + COLUMN - 15, middle, text, va="center", ha="right", fontsize=9, weight="bold", color=QUESTION)
