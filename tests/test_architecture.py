@@ -14,14 +14,15 @@ import pytest
 FLOORS = {
     0: ["types"],
     1: ["ops: boxes anchors box_coder nms matcher sampler roi_ops losses selective_search"],
-    2: ["datasets: paths transforms shapes compose coco voc validate", "models: backbone rpn roi_heads"],
+    2: ["datasets: paths transforms shapes compose coco voc validate"],
+    2.5: ["models: backbone rpn roi_heads"],  # in DESIGN one floor with datasets, which stand to their left
     3: ["models: rcnn", "models: sppnet", "models: fast_rcnn", "models: faster_rcnn"],
     3.5: ["models: weights"],
     4: [
         "engine: distributed checkpoint schedules training evaluation interop benchmark doctor experiments",
-        "checks: *",
+        "checks: contract *",
     ],
-    5: ["view: plotting canvas explorers.base explorers.* notebook"],
+    5: ["view: plotting course_map canvas explorers.base explorers.* notebook"],
     6: ["__main__"],
 }
 DRAWING = {"matplotlib", "ipywidgets", "IPython", "anywidget"}  # in view alone
@@ -114,9 +115,10 @@ def problems(root: Path) -> list[str]:
             found.append(f"{name} has {lines} lines, {MODULE_LINES - 1} are allowed")
         for function, lines in long_functions(tree):
             found.append(f"{name}.{function} has {lines} lines, {FUNCTION_LINES - 1} are allowed")
-        if path.name == "__init__.py":  # a package only says what it is
-            if imports(tree, whole, known):
-                found.append(f"{name} imports something: import from the modules instead")
+        if path.name == "__init__.py":  # a package may gather what its own modules hold, nothing else
+            own = whole.removesuffix("__init__")
+            if any(not target.startswith(own) for target, _ in imports(tree, own[:-1], known)):
+                found.append(f"{name} imports something else than its own modules")
         elif place(name) is None:
             found.append(f"{name} has no place in FLOORS: add it there and in DESIGN")
         else:
@@ -140,7 +142,7 @@ def test_the_house_stands():
         ("ops/boxes.py", "import rcnnlib.engine.training", "ops.boxes imports engine.training"),
         ("ops/boxes.py", "def f():\n    from rcnnlib.ops.nms import nms\n    return nms", "ops.boxes imports ops.nms"),
         ("types.py", "from rcnnlib.ops.nms import nms", "types imports ops.nms"),
-        ("models/backbone.py", "from rcnnlib.datasets import paths", "models.backbone imports datasets.paths"),
+        ("datasets/paths.py", "from rcnnlib.models import backbone", "datasets.paths imports models.backbone"),
         ("models/fast_rcnn.py", "from rcnnlib.models.rcnn import RCNN", "models.fast_rcnn imports models.rcnn"),
         ("checks/boxes.py", "from rcnnlib.engine import training", "checks.boxes imports engine.training"),
         (
@@ -153,7 +155,7 @@ def test_the_house_stands():
         # packages
         ("models/rpn.py", "from rcnnlib import ops", "models.rpn imports the package rcnnlib.ops"),
         ("models/rpn.py", "from rcnnlib.ops import *", "models.rpn imports the package rcnnlib.ops"),
-        ("ops/__init__.py", "from rcnnlib.ops.nms import nms", "ops.__init__ imports something"),
+        ("ops/__init__.py", "from rcnnlib.models.rpn import RPNHead", "ops.__init__ imports something"),
         ("ops/helpers.py", "", "ops.helpers has no place"),
         # other libraries
         ("engine/training.py", "import matplotlib.pyplot as plt", "engine.training imports matplotlib"),

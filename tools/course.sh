@@ -88,7 +88,7 @@ setup() {
 }
 
 find_browser() { # print where Chromium or Chrome is; fail where there is none
-    "$PYTHON" -c 'import sys; from rcnnlib.engine.doctor import find_browser; print(found := find_browser()); sys.exit(not found)'
+    "$PYTHON" -c 'from rcnnlib.engine.doctor import find_browser; print(found := find_browser()); exit(not found)'
 }
 
 browser() { # the browser tests want Chromium; install it where that is the usual way: as root on Debian

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 ROW_BYTES = 128  # roi_pool treats so many channels at a time: their windows stay in the cache, and memory stays small
+NUMBER_BITS = 2**29 - 1  # the binary digits that a float64 has beyond those of a float32
 Bins = tuple[Int[Tensor, "*B R p"], Int[Tensor, "*B R p"], Int[Tensor, "*B R q"], Int[Tensor, "*B R q"]]
 MEAN_COLOUR = (0.485, 0.458, 0.408)  # of ImageNet, RGB in [0, 1]
 
@@ -98,16 +99,16 @@ def roi_pool(
     h, w = maps.shape[-2:]
     bins = roi_pool_bins(regions, (h, w), (p, q), spatial_scale=spatial_scale)
     if features.requires_grad and torch.is_grad_enabled():
-        with torch.no_grad():  # which cell wins each bin? Where a bin is empty, one appended zero does
-            winners = _bin_maxima(_number(maps), bins, empty=maps.numel()).int()
-        pooled = F.pad(maps.flatten(), (0, 1)).index_select(0, winners.flatten())
+        with torch.no_grad():  # which cell wins each bin? In an empty bin it is number 0, a zero put before the others
+            winners = _bin_maxima(_number(maps), bins).view(torch.int64).bitwise_and_(NUMBER_BITS)
+        pooled = F.pad(maps.flatten(), (1, 0)).index_select(0, winners.flatten())
     else:
-        pooled = _bin_maxima(maps, bins, empty=0)
+        pooled = _bin_maxima(maps, bins)
     return pooled.view(*boxes.shape[:-1], maps.shape[1], p, q)
 
 
-def _bin_maxima(maps: Shaped[Tensor, "n C h w"], bins: Bins, *, empty: int) -> Shaped[Tensor, "n R C p*q"]:
-    """Return the maximum of each bin by four look-ups, however many cells it has; ``empty`` where it has none.
+def _bin_maxima(maps: Float[Tensor, "n C h w"], bins: Bins) -> Float[Tensor, "n R C p*q"]:
+    """Return the maximum of each bin by four look-ups, however many cells it has; 0 where it has none.
 
     The maxima of all windows of 1, 2, 4, ... by 1, 2, 4, ... cells stand in a table. A bin 6 cells wide is two windows
     of 4 that overlap, which does a maximum no harm. Two windows across and two down make four.
@@ -116,7 +117,7 @@ def _bin_maxima(maps: Shaped[Tensor, "n C h w"], bins: Bins, *, empty: int) -> S
     rows, regions, grid = _table_rows(bins, h, w), bins[0].shape[1], bins[0].shape[2] * bins[2].shape[2]
     step = min(ROW_BYTES // maps.element_size(), channels)
     table = maps.new_empty(h.bit_length() * w.bit_length() * n * h * w + 1, step)  # a row: a window, or the empty bin
-    table[-1] = empty
+    table[-1] = 0
     windows = table[:-1].view(h.bit_length(), w.bit_length(), n, h, w, step)
     unions = _unions(windows)
     maxima = maps.new_empty(n, regions, channels, grid)
@@ -173,14 +174,15 @@ def _table_rows(bins: Bins, h: int, w: int) -> list[Int[Tensor, " N"]]:
     return [(y.unsqueeze(-1) + x.unsqueeze(-2)).masked_fill(empty, last).flatten() for y in down for x in across]
 
 
-def _number(maps: Float[Tensor, "n C h w"]) -> Int[Tensor, "n C h w"]:
-    """Turn values into integers of the same order whose low 32 bits number the cells, so that a maximum says where."""
-    if maps.dtype == torch.float64:  # no room beside 64 bits: the rank takes the place of the value
-        order = maps.flatten(2).argsort(-1).argsort(-1).view_as(maps)
-    else:
-        bits = maps.float().view(torch.int32)  # IEEE floats are ordered like integers, the negative ones backwards
-        order = (bits ^ ((bits >> 31) & 0x7FFFFFFF)).long()
-    return order.bitwise_left_shift_(32).add_(torch.arange(maps.numel(), device=maps.device).view_as(maps))
+def _number(maps: Float[Tensor, "n C h w"]) -> Float[Tensor, "n C h w"]:
+    """Write the number of each cell, from 1, into its value, so that a maximum also says where it was.
+
+    A float64 has 29 binary digits more than a float32: they hold the number, and the order of the values stays.
+    """
+    if maps.dtype == torch.float64:  # no digits to spare: the rank takes the place of the value
+        maps = maps.flatten(2).argsort(-1).argsort(-1).view_as(maps)
+    number = torch.arange(1, maps.numel() + 1, device=maps.device).view_as(maps)
+    return number.bitwise_or_(maps.double().view(torch.int64)).view(torch.float64)
 
 
 def roi_align(

@@ -3,6 +3,7 @@
 
 const HANDLE = 9; // CSS pixels, side of a handle
 const REACH = { mouse: 8, pen: 10, touch: 18 }; // how far from an edge still counts as on it
+const SETTLE = 400; // milliseconds until the kernel may move a box that the learner has just moved
 const CURSORS = { nw: "nwse-resize", se: "nwse-resize", ne: "nesw-resize", sw: "nesw-resize",
                   n: "ns-resize", s: "ns-resize", w: "ew-resize", e: "ew-resize", move: "move" };
 
@@ -54,7 +55,7 @@ function render({ model, el }) {
   canvas.dataset.lmSuppressShortcuts = "true"; // arrow keys are ours here, not JupyterLab's
   el.append(canvas);
   const context = canvas.getContext("2d");
-  let boxes = readBoxes(model), picture = null, drag = null, pending = 0, hover = -1;
+  let boxes = readBoxes(model), picture = null, drag = null, pending = 0, settling = 0, hover = -1;
 
   const width = () => model.get("width"), height = () => model.get("height");
   const scale = () => canvas.clientWidth / width() || 1; // CSS pixels for a pixel of the picture
@@ -108,9 +109,19 @@ function render({ model, el }) {
     }
   }
 
-  // Draw now, tell the kernel at the next frame.
+  // Boxes from the kernel. While the learner moves one, its answers are late: they may move all boxes but that one.
+  function receive() {
+    const next = readBoxes(model), busy = drag || settling;
+    if (busy && next.length === boxes.length) for (const i of model.get("editable")) next[i] = boxes[i];
+    boxes = next;
+    draw();
+  }
+
+  // Draw now, tell the kernel at the next frame, listen to it again when the learner has paused.
   function tell() {
     draw();
+    clearTimeout(settling);
+    settling = setTimeout(() => { settling = 0; receive(); }, SETTLE);
     pending ||= requestAnimationFrame(() => {
       pending = 0;
       model.set("boxes", new DataView(new Float32Array(boxes.flat()).buffer));
@@ -207,7 +218,7 @@ function render({ model, el }) {
     resize();
     draw();
   }
-  model.on("change:boxes", () => { if (!drag && !pending) { boxes = readBoxes(model); draw(); } });
+  model.on("change:boxes", receive);
   model.on("change:picture", load);
   model.on("change:kinds change:labels change:editable change:selected", () => { resize(); describe(); draw(); });
   const observer = new ResizeObserver(draw);
@@ -215,7 +226,7 @@ function render({ model, el }) {
   resize();
   describe();
   load();
-  return () => observer.disconnect();
+  return () => { observer.disconnect(); clearTimeout(settling); };
 }
 
 export default { render };

@@ -23,7 +23,7 @@ from matplotlib.artist import Artist
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from PIL import Image
 
-from rcnnlib.view.plotting import STYLES, Kind, course_rc, encode_image, figure, to_boxes, to_pixels
+from rcnnlib.view.plotting import STYLES, course_rc, encode_image, figure, to_boxes, to_pixels
 
 
 class BoxesTrait(traitlets.TraitType[Any, Any]):
@@ -87,7 +87,7 @@ class Canvas(anywidget.AnyWidget):
         image: Any,
         boxes: Any = (),
         *,
-        kinds: Kind | Sequence[Kind] = "proposal",
+        kinds: str | Sequence[str] = "proposal",
         labels: Sequence[str] = (),
         editable: Sequence[int] = (),
         alt: str,
@@ -106,7 +106,7 @@ class Canvas(anywidget.AnyWidget):
         image: Any,
         boxes: Any = (),
         *,
-        kinds: Kind | Sequence[Kind] = "proposal",
+        kinds: str | Sequence[str] = "proposal",
         labels: Sequence[str] = (),
         editable: Sequence[int] = (),
     ) -> None:

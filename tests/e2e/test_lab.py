@@ -6,7 +6,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
-from lab import Notebook, capture
+from lab import Notebook, browser_missing, capture
 from playwright.sync_api import expect
 
 ROOT = Path(__file__).parents[2]
@@ -114,6 +114,11 @@ def test_answer_appears_after_a_pick(demo):
     demo.assert_clean()
 
 
+def test_missing_browser_is_said_in_one_line(monkeypatch):
+    monkeypatch.setattr("lab.CHROMIUM", "/nowhere/chromium")
+    assert browser_missing() == "no Chromium at /nowhere/chromium: apt-get install chromium, or set CHROMIUM"
+
+
 def test_an_error_of_the_page_is_noticed(lab, browser):
     write(lab.folder / "broken.ipynb", "1 / 0", "2")
     page = Notebook(lab, browser, "broken.ipynb")
@@ -131,23 +136,13 @@ def test_lesson_runs_and_its_exhibits_move(lab, browser, lesson):
     page.run_all(patience=300_000)
     page.assert_clean()
     keep_pictures(page, lesson.stem)
-    for places, drag in ((page.sliders, page.drag_slider), (page.canvases, drag_some_box(page))):
+    for places, move in ((page.sliders, page.drag_slider), (page.canvases, lambda c: page.press(c, "ArrowLeft", 5))):
         if places.count():
             before = page.numbers()
-            drag(places.first)
+            move(places.first)
             page.expect_numbers_changed(before)
     page.assert_clean()
     page.close()
-
-
-def drag_some_box(page: Notebook):
-    """Return a hand that drags the first box which can be dragged, by the keyboard if it lies under others."""
-
-    def drag(canvas) -> None:
-        page.press(canvas, "ArrowLeft", 3)
-        page.press(canvas, "ArrowUp", 3)
-
-    return drag
 
 
 def test_a_fresh_copy_shows_pictures_before_it_is_run(lab, browser):

@@ -219,13 +219,26 @@ def test_every_rule_is_proved_to_fail(tiny):
     assert {rule for _, rule in HOLES.values()} == {rule.__name__ for rule in RULES}
 
 
-def test_two_builds_are_equal_and_a_changed_number_is_named(tiny, tmp_path):
-    again = build.normalise(build.execute(copy.deepcopy(tiny.source), cwd=tmp_path))
-    outputs(Lesson(again, tiny.source), "took")[0].text = outputs(tiny, "took")[0].text  # an address on purpose
-    ours, theirs = nbformat.writes(again), nbformat.writes(tiny.notebook)
-    assert ours == theirs
-    assert build.differences(ours, theirs) == ""
-    assert "cell 2: 1 / 3" in build.differences(ours, theirs.replace("0.3333333", "0.3334333"))
+def test_a_lesson_is_built_and_checked_against_its_source(tmp_path, monkeypatch, capsys):
+    (tmp_path / "src").mkdir()
+    source, stored = tmp_path / "src" / "00_tiny.py", tmp_path / "00_tiny.ipynb"
+    source.write_text(TINY.replace(", object()", ""), encoding="utf-8")
+    monkeypatch.setattr(build, "FOLDER", tmp_path)
+    assert "00_tiny.ipynb is missing" in build.check(source)
+    stored.write_text(build.build(source), encoding="utf-8")
+    assert build.check(source) == ""
+    text = stored.read_text(encoding="utf-8")
+    assert "cell 2: 1 / 3" in build.differences(text, text.replace("0.3333333", "0.3334333"))
+    stored.write_text(text.replace("iVBORw0", "jVBORw0"), encoding="utf-8")
+    assert build.check(source) == "", "a picture drawn with other fonts is no error if two builds agree"
+    assert "building once more" in capsys.readouterr().out
+
+
+def test_the_cell_that_fails_is_named(tmp_path, monkeypatch):
+    (tmp_path / "01_bad.py").write_text("# %%\n1\n\n# %%\nfirst = 1\n1 / 0\n", encoding="utf-8")
+    monkeypatch.setattr(build, "FOLDER", tmp_path)
+    with pytest.raises(SystemExit, match=r"01_bad.py: cell 1 \('first = 1'\) failed(.|\n)*ZeroDivisionError"):
+        build.build(tmp_path / "01_bad.py")
 
 
 def test_widget_ids_depend_on_the_cell_alone():

@@ -7,11 +7,11 @@ import torch
 import torchvision.ops as tv
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracles_roi import slow_roi_align, slow_roi_pool, slow_warp
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rcnnlib.ops import roi_ops
 from rcnnlib.ops.roi_ops import project, quantize, roi_align, roi_pool, roi_pool_bins, spatial_pyramid_pool, warp
-from tests.oracles_roi import slow_roi_align, slow_roi_pool, slow_warp
 
 DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 

@@ -115,6 +115,9 @@ class Explorer(ipywidgets.VBox):
 
     compute: Callable[..., dict[str, Any]]
     from_canvas: ClassVar[tuple[str, ...]] = ("boxes",)
+    canvas: Any  # a Canvas, or None
+    chart: Any  # a Chart, or None
+    children: Any
 
     def __init__(
         self,

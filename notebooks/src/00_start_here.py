@@ -1,0 +1,496 @@
+# %% [markdown] tags=["core"]
+# # 00 · Start here
+#
+# **How does a network find things, and not only name them?**
+#
+# You know networks that *name* a picture: "dog". This course is about networks that also say *where* the dog is.
+#
+# After this page you can
+#
+# - work with a lesson: run it, predict, write a function, have it checked;
+# - drag a box over a photo and read three things: its overlap with the truth, its place on the feature map, and the name
+#   that a network gives to what is inside;
+# - say in one sentence why naming is not yet finding;
+# - read the map of the course.
+#
+# About 35 minutes. You need a little Python and have seen a PyTorch tensor. You need no GPU.
+
+# %% [markdown] tags=["core"]
+# ## 1 · How to work through a lesson
+#
+# A page like this is a *notebook*. It is made of *cells*. A grey cell holds code.
+#
+# **Run one cell:** click into it, press **Shift + Enter**.
+#
+# **Run all cells:** menu *Run*, then *Run All Cells*. Do this now, and come back here.
+#
+# > Do you see "model not found", or a still picture where something should move? Then the page has not been run yet.
+# > *Run All Cells* cures both.
+#
+# The first code cell of each lesson is always the same. It fixes the random numbers, so that you see the numbers
+# that we saw.
+
+# %%
+from rcnnlib.view.notebook import predict, setup, show_source
+
+setup()
+
+# %% [markdown] tags=["core"]
+# Each idea comes in the same order. Let us try it on a small one: the area of a box.
+#
+# **Toy.** Numbers small enough for paper. A *box* is four numbers: `x1, y1, x2, y2`. The corner (x1, y1) is left and
+# above. The corner (x2, y2) is right and below. **y grows downward**, as always in pictures.
+
+# %%
+from rcnnlib.view.plotting import draw_boxes, figure
+
+fig, ax = figure(420, 260, alt="A box with corners (10, 20) and (40, 60): 30 wide and 40 high")
+draw_boxes(ax, [[10, 20, 40, 60]], kind="ground_truth", labels=["(10, 20, 40, 60)"])
+ax.set(xlim=(0, 110), ylim=(70, 0), aspect="equal", xlabel="x, pixels", ylabel="y, pixels")
+fig
+
+# %% [markdown] tags=["core"]
+# **Predict.** Answer before you look. A wrong guess is welcome: it is remembered better than a right one that was only read.
+
+# %%
+predict(
+    "What is the area of the box (10, 20, 40, 60)?",
+    ["1200", "2400", "70"],
+    answer=lambda: str((40 - 10) * (60 - 20)),
+    why="It is 40 - 10 = 30 wide and 60 - 20 = 40 high.",
+)
+
+# %% [markdown] tags=["core"]
+# **Your turn.** Write the function. Replace the line `raise NotImplementedError`, then run the cell.
+#
+# Boxes come many at a time: `boxes` is a tensor of shape (N, 4), one box in each row. Give back N areas.
+# If x2 < x1 or y2 < y1, the box is *inside out*. Its area is 0.
+
+# %% tags=["exercise"]
+def my_area(boxes):
+    """Return the area of each box: (N, 4) -> (N,)."""
+    raise NotImplementedError
+
+
+# %% [markdown] tags=["core"]
+# <details><summary>Hint 1</summary>
+#
+# `x1, y1, x2, y2 = boxes.unbind(1)` takes the four columns apart.
+# </details>
+# <details><summary>Hint 2</summary>
+#
+# `t.clamp(min=0)` turns every negative number of a tensor `t` into 0. Use it on the width, and on the height.
+# </details>
+#
+# **Check.** ○ not written yet, ✗ not right yet (and why), ✓ right. Try a wrong answer too: see what the check says.
+
+# %%
+from rcnnlib.checks import check_area
+
+check_area(my_area)
+
+# %% [markdown] tags=["core"]
+# **One solution.** A folded cell. Click on the three dots when you want to see it.
+
+# %% jupyter={"source_hidden": true}
+def area_by_loop(boxes):
+    areas = [max(0.0, x2 - x1) * max(0.0, y2 - y1) for x1, y1, x2, y2 in boxes.tolist()]
+    return torch.tensor(areas)
+
+
+# %% [markdown] tags=["core"]
+# **Library.** The same in the code that the course uses. We ask both about 1000 random boxes.
+
+# %%
+import torch
+
+from rcnnlib.ops.boxes import box_area, box_iou
+
+boxes = torch.rand(1000, 4) * 100
+assert torch.allclose(area_by_loop(boxes), box_area(boxes), atol=1e-2)
+print(f"1000 boxes agree; {int((box_area(boxes) == 0).sum())} of them are inside out")
+show_source(box_area)
+
+# %% [markdown] tags=["core"]
+# Then follow *look* (a figure) and *move* (something to drag). You will meet both below. Later cells never need your
+# solution: skip an exercise whenever you like.
+#
+# **Your copy.** `make lab` opened this page from the folder `my_notebooks`. It is yours. Nothing overwrites it.
+# To start a lesson afresh, type `make reset LESSON=00` in a terminal; your old page is kept beside the new one.
+#
+# **Without a mouse.** Click a picture, or reach it with Tab. The arrow keys move its box. Shift + arrow changes its size.
+# Alt makes the steps ten times larger. Enter goes to the next box. Beside every picture there are also sliders.
+
+# %% [markdown] tags=["core"]
+# ## 2 · What your machine has
+#
+# ○ is a note: the course works without it. ✗ must be mended, and the line below it says how.
+# For the full page, type `make doctor` in a terminal.
+
+# %% tags=["nbval-ignore-output"] reason="names the hardware, which differs between machines"
+from rcnnlib.engine import doctor
+
+checks = [doctor.check_packages("torch", ["torch>=2.6", "torchvision"]), doctor.check_cpu(), doctor.check_gpu()]
+checks += [doctor.check_memory(), doctor.check_data()]
+print(doctor.show(checks))
+
+# %%
+to_mend = [check.name for check in checks if check.state == "bad"]
+assert not to_mend, f"mend this first: {to_mend}"
+print("ready to go")
+
+# %% [markdown] tags=["core"]
+# ## 3 · First experience: one box on one photo
+#
+# **Look.** A photo, and a box that we drew by hand around the animal. Such a box is called *ground truth*: what we
+# compare all answers with. In this course it is always a solid green line.
+
+# %%
+from rcnnlib.view.explorers.first_look import FirstLook, name_crop, open_photo, squeezenet
+from rcnnlib.view.plotting import show_image
+
+net = squeezenet()
+dog = open_photo("dog", net)
+fig, ax = figure(480, 360, alt=f"A German shepherd; ground truth {dog.boxes[0].tolist()}")
+draw_boxes(show_image(ax, dog.image), dog.boxes, kind="ground_truth", labels=["ground truth"])
+fig
+
+# %% [markdown] tags=["core"]
+# Beside the photo we have a network, SqueezeNet [1]. It was trained on ImageNet [2]: a million photos, each with
+# **one name out of 1000**. It knows names. It knows no boxes.
+#
+# So we do the simplest thing. Take the pixels inside a box: this is a *crop*. Stretch it to 224 x 224 pixels, whatever
+# its shape. Ask the network for a name.
+
+# %%
+from rcnnlib.models.backbone import imagenet_classes
+
+
+def say(photo, box):
+    """Print the overlap of a box with the ground truth, and the best two names for its crop."""
+    box = torch.tensor(box, dtype=torch.float32)
+    share, index = name_crop(photo.image, box, net)[1].topk(2)
+    names = [f"{imagenet_classes()[i]} {p:.2f}" for i, p in zip(index, share, strict=True)]
+    print(f"IoU {box_iou(box[None], photo.boxes).max():.2f}   {', '.join(names)}")
+
+
+say(dog, [24, 16, 568, 456])
+
+# %% [markdown] tags=["core"]
+# That was the ground truth itself. The network is sure: the numbers behind the names are *probabilities*, and the 1000 of
+# them add up to 1.
+#
+# **IoU** says how well two boxes agree. It is 1 if they are the same and 0 if they do not touch.
+# Lesson 01 is all about it.
+#
+# **Predict.** Now the box holds only the head: (400, 16, 568, 240). It is far too small.
+
+# %%
+predict(
+    "What does the network say about the head alone?",
+    ["it is unsure: below 0.50", "German shepherd, above 0.90", "nothing: this is only a part"],
+    answer="German shepherd, above 0.90",
+    why="A head is enough for a name. The cell below shows the numbers.",
+)
+
+# %%
+say(dog, [400, 16, 568, 240])
+
+# %% [markdown] tags=["core"]
+# A sure name on a bad box. Now the other way round: a better box, without the head.
+
+# %%
+say(dog, [24, 180, 568, 456])
+
+# %% [markdown] tags=["core"]
+# A much better box with a wrong name. **A name tells us little about the box.**
+#
+# **Predict.** And a box with no animal in it? On the next photo, the lowest 100 rows hold only snow.
+
+# %%
+bear = open_photo("polar_bear", net)
+fig, ax = figure(420, 315, alt="A polar bear on snow; the box below it, (0, 380, 640, 480), holds only snow")
+draw_boxes(show_image(ax, bear.image), bear.boxes, kind="ground_truth", labels=["ground truth"])
+draw_boxes(ax, [[0, 380, 640, 480]], kind="proposal", labels=["only snow"])
+fig
+
+# %%
+predict(
+    "What does the network say about a box full of snow?",
+    ["snow", "nothing", "the name of something that is not there"],
+    answer="the name of something that is not there",
+    why="It must choose one of its 1000 names, and none of them is “snow” or “nothing”.",
+)
+
+# %%
+say(bear, [0, 380, 640, 480])
+print("snow" in imagenet_classes(), "nothing" in imagenet_classes())
+
+# %% [markdown] tags=["core"]
+# A detector therefore needs one more class: **background**, which means "nothing to find here". It comes in lesson 06.
+
+# %% [markdown] tags=["core"]
+# ### Move it
+#
+# Drag the orange box. Pull at a corner to change its size. Below, the sliders do the same.
+#
+# - **Crop:** what the network is given. It is stretched: do you see it?
+# - **Names:** its three best answers.
+# - **Feature map:** what the network has computed half-way. It is a grid of *cells*. Each cell stands for 16 x 16 pixels
+#   of the photo. For each cell there are 512 numbers; we call them *channels*. Bright means large.
+#   The orange box on the map is your box, divided by 16.
+#
+# Before you move it, predict:
+#
+# 1. How small can the box be with the name still right? Where must it lie?
+# 2. Can you get an IoU above 0.5 with a wrong name?
+# 3. Take *jaguar*. What does it say for the whole photo, and what for one animal alone?
+# 4. Choose *strongest in the box* and move from the head to the grass. Does the channel change?
+
+# %%
+FirstLook()
+
+# %% [markdown] tags=["core"]
+# <details><summary>What we found</summary>
+#
+# 1. The head is enough, as you saw above. 2. The box without the head, above. 3. Run the next cell. 4. Yes: other things
+# in the box, other channels. A channel is a detector of one pattern.
+# </details>
+
+# %%
+jaguars = open_photo("jaguar", net)
+say(jaguars, [0, 0, 640, 427])
+say(jaguars, jaguars.boxes[0].tolist())
+
+# %% [markdown] tags=["core"]
+# The box changes the answer. The whole photo is named wrongly, one animal alone is named rightly.
+# So finding the box helps the naming, too.
+
+# %% [markdown] tags=["extra"]
+# ### Plant the bug
+#
+# A photo has three colours: red, green, blue. Swap red and blue, and nothing crashes. This is one of the most common bugs
+# with networks of others. Set `BUG = False`, and run the cell again.
+
+# %%
+BUG = True
+image = dog.image.flip(0) if BUG else dog.image
+say(dog._replace(image=image), [24, 16, 568, 456])
+
+# %% [markdown] tags=["extra"]
+# The box is the same, the dog is the same. The name is another, and the network is unsure.
+# No error message will tell you. Lesson 17 hides eight such bugs.
+
+# %% [markdown] tags=["core"]
+# ### How many boxes would we have to try?
+#
+# We could try *all* boxes, and keep the best. How many are there?
+#
+# **Toy.** A row of 2 pixels has 3 edges. A box in it needs 2 different edges. That makes 3 choices: draw them.
+# In general, 2 out of n edges can be chosen in n (n - 1) / 2 ways. A box needs 2 edges across **and** 2 edges down.
+
+# %%
+from math import comb
+
+
+def count_boxes(width, height):
+    return comb(width + 1, 2) * comb(height + 1, 2)
+
+
+print(f"2 x 1 pixels: {count_boxes(2, 1)} boxes")
+print(f"640 x 480 pixels: {count_boxes(640, 480):,} boxes")
+
+# %%
+predict(
+    "And if edges may only lie at every 16th pixel (40 x 30 cells)?",
+    ["about 4 thousand", "about 400 thousand", "about 40 million"],
+    answer=lambda: "about 400 thousand" if 350e3 < count_boxes(40, 30) < 450e3 else "about 40 million",
+    why="Still far too many for one network pass each.",
+)
+
+# %%
+print(f"{count_boxes(40, 30):,}")
+
+# %% [markdown] tags=["core"]
+# So a cheap method must first propose a few boxes: *region proposals*. R-CNN (2014) took about 2000 a picture [3].
+# What do 2000 crops cost on your machine?
+
+# %% tags=["nbval-ignore-output"] reason="seconds differ between machines"
+from time import perf_counter
+
+start = perf_counter()
+for _ in range(5):
+    name_crop(dog.image, dog.boxes[0], net)
+one, start = (perf_counter() - start) / 5, perf_counter()
+open_photo("dog", net)
+whole = perf_counter() - start
+print(f"one crop {1000 * one:.0f} ms, 2000 crops {2000 * one:.0f} s; the whole photo once {whole:.1f} s")
+
+# %%
+assert 2000 * one > whole
+print(f"2000 crops hold {2000 * 224 * 224 / (640 * 480):.0f} times the pixels of the photo")
+
+# %% [markdown] tags=["core"]
+# The crops overlap, so the network looks at the same pixels again and again. That is the whole story of this course:
+#
+# 1. **R-CNN:** propose regions, run the network on each crop. It works. It is slow.
+# 2. **SPPnet:** run the network **once** over the photo, and cut the regions out of the feature map.
+# 3. **Fast R-CNN:** do that, and train names and boxes together.
+# 4. **Faster R-CNN:** let the network propose the regions, too.
+#
+# The paper measured: R-CNN 47.0 seconds a picture, Fast R-CNN 0.32 (Fast R-CNN [4], Table 4; VGG16 on a GPU, proposals not
+# counted). The papers' times and yours cannot be compared, but their ratio is worth a line.
+
+# %%
+print(f"R-CNN / Fast R-CNN, from the paper: {47.0 / 0.32:.0f} times")
+
+# %% [markdown] tags=["core"]
+# ## 4 · The map of the course
+#
+# Four detectors, one staircase. Climb each step from below.
+
+# %%
+from rcnnlib.view.course_map import course_map
+
+course_map()
+
+# %% [markdown] tags=["core"]
+# In this version: **00 Start here** (this page) and **[01 Boxes and IoU](01_boxes_and_iou.ipynb)**. The others are planned.
+#
+# The course grew out of the notes of one student. These are the questions in those notes. Each is answered by
+# an experiment, in the lesson at its right.
+#
+# | | the student asked | in English | answered in |
+# |---|---|---|---|
+# | Q1 | Fast R-CNN에서도 Selective Search를 하는 건가? | Does Fast R-CNN still use Selective Search? | 09 |
+# | Q2 | 아래 그림은 Target grid size가 8x8 인데? 3by2 grid로 mining? | The target grid in the figure is 8x8? Pooled with a 3 by 2 grid? | 05 |
+# | Q3 | 왜 Dataset을 이렇게 구성하는 걸까? Data를 이렇게 준다는 얘기인가? 구하라는 얘기인가? | Why is the data set mixed like this? Is such data given, or do we have to make it? | 07 |
+# | Q4 | R-CNN에서 하나의 이미지에서 RoI 하나를 2000장이나 뽑는다는 얘기인가? Fast R-CNN에서는 학습 한 번을 돌 때, 하나의 이미지에서 RoI 여러 장을 학습한다는 얘기인가? | Does R-CNN take 2000 RoIs out of one image? Does one step of Fast R-CNN learn from many RoIs of one image? | 03, 07 |
+# | Q5 | (3by3 conv를 통해서 Intermediate layer 생성) 왜할까요? | (A 3x3 convolution makes the intermediate layer.) Why? | 11 |
+# | Q6 | 각 셀마다 anchor box를 generator를 하는 이유는? 굳이 안해도 위에서처럼 1by1 conv layer를 통해서 만들 수 있지 않을까? | Why generate anchor boxes at each cell? Could the 1x1 convolution not make the boxes? | 12 |
+# | Q7 | bb4는 왜 안없애지? | Why is bb4 not removed? | 13 |
+#
+# You do not have to understand them yet. Words such as *RoI* and *anchor* get their own lessons.
+
+# %% [markdown] tags=["extra"]
+# ## 5 · Paper and course setting
+#
+# The papers use large photos and large networks. We use small ones, so that every lesson runs on a laptop. **Our
+# numbers therefore differ from the papers'.** This table says how. It is for looking up later; the words come in their lessons.
+#
+# | | paper | course |
+# |---|---|---|
+# | picture | 1000 x 600 | 320 x 240 (to look at: 640 x 480 and more) |
+# | cells at 16 pixels each | about 60 x 40 | 20 x 15 |
+# | anchor scales | 128, 256, 512 | from the boxes of the data, about 32 to 192 |
+# | anchors | "about 20,000" | 2,700 |
+# | of these, wholly inside the picture | "about 6,000" | 1,420 with scales 32, 64, 128 |
+# | proposals before NMS; after | 6000 (12000 in training); 300 (2000) | 600 to 1000; 100 to 200 |
+# | Selective Search boxes | about 2000 | what a picture gives: about 1000 on 500 x 375, a few hundred on 320 x 240 |
+#
+# The paper's two numbers of anchors are rounded. We count.
+
+# %%
+from rcnnlib.ops.anchors import anchor_grid, cell_anchors
+from rcnnlib.ops.boxes import is_inside
+
+
+def count_anchors(width, height, scales):
+    anchors = anchor_grid(cell_anchors(scales), (height // 16, width // 16), 16)
+    inside = is_inside(anchors, torch.tensor([height, width])).sum()
+    print(f"{width} x {height}: {width // 16} x {height // 16} cells, {len(anchors):,} anchors, {inside:,} inside")
+
+
+count_anchors(1000, 600, (128, 256, 512))
+count_anchors(320, 240, (32, 64, 128))
+
+# %% [markdown] tags=["extra"]
+# **The paper said, we counted.** Faster R-CNN [5] says "about 20,000" anchors and "about 6,000" inside. With whole cells of 16
+# pixels, and anchors centred on them, we count as above. The first number agrees. The second is a third larger than
+# the paper's.
+
+# %% [markdown] tags=["extra"]
+# ## 6 · The pictures
+#
+# | set | what it is | for |
+# |---|---|---|
+# | **Wild** | real photos, boxes drawn by hand | looking, and honest tests |
+# | **Treetops** | real photos from the air, tree crowns boxed by hand | small and crowded objects |
+# | **Scrapbook** | cut-out photos **pasted** on other photos by a program | training, with exact boxes |
+# | **Shapes** | circles, squares and triangles, drawn by code | training in seconds |
+#
+# Scrapbook is not real, and we never pretend that it is. Wild and Treetops stand beside it as the honest check.
+
+# %%
+from rcnnlib.datasets.coco import wild
+from rcnnlib.datasets.voc import treetops
+
+photos, crowns = wild(), treetops("train")
+print(f"Wild: {len(photos)} photos; Treetops, training part: {len(crowns)} tiles")
+fig, axes = figure(860, 235, columns=4, alt="")
+chosen = [open_photo(name, net) for name in ("scarlet_macaw", "bison")] + [crowns[5], crowns[20]]
+for ax, picture in zip(axes, chosen, strict=True):
+    draw_boxes(show_image(ax, picture.image), picture.boxes, kind="ground_truth")
+    ax.set_title(f"{len(picture.boxes)} boxes")
+fig.alt = f"Two photos of Wild and two tiles of Treetops; boxes: {[len(p.boxes) for p in chosen]}"
+fig
+
+# %% [markdown] tags=["core"]
+# ## 7 · The colours
+#
+# A colour means the same thing in every lesson. The kind of line says it again, for those who see colours differently.
+
+# %%
+kinds = ["ground_truth", "ignored", "anchor", "proposal", "detection", "note"]
+fig, axes = figure(860, 150, columns=6, alt=f"Six kinds of boxes: {', '.join(kinds)}")
+for ax, kind in zip(axes, kinds, strict=True):
+    show_image(ax, torch.full((3, 60, 100), 0.35 if kind == "note" else 0.95))
+    draw_boxes(ax, [[12, 12, 88, 48]], kind=kind)
+    ax.set_title(kind.replace("_", " "))
+fig
+
+# %% [markdown] tags=["core"]
+# | kind | meaning |
+# |---|---|
+# | ground truth | drawn by a person: the right answer |
+# | ignored | a person could not say: neither right nor wrong |
+# | anchor | a fixed box that a network starts from (lesson 10) |
+# | proposal | "something may be here", not yet named. Your box above was one |
+# | detection | the final answer: box, name and score |
+# | note | anything else: an overlap, a cell |
+
+# %% [markdown] tags=["core"]
+# ## Summary
+#
+# - A classifier *names* a picture. A detector says *what* and *where*.
+# - A sure name does not make a good box, and a good box does not make a right name.
+# - A network that must choose one of 1000 names finds something in snow, too. Detectors need a class *background*.
+# - Trying all boxes is hopeless. Proposals come first; then the work on each of them must become cheap.
+#
+# Next: **[01 Boxes and IoU](01_boxes_and_iou.ipynb)**.
+#
+# ## References
+#
+# 1. Iandola et al. 2016, *SqueezeNet*, arXiv 1602.07360 (we use version 1.1)
+# 2. Russakovsky et al. 2015, *ImageNet Large Scale Visual Recognition Challenge*, arXiv 1409.0575
+# 3. Girshick et al. 2014, *Rich feature hierarchies* (R-CNN), arXiv 1311.2524
+# 4. Girshick 2015, *Fast R-CNN*, arXiv 1504.08083
+# 5. Ren et al. 2015, *Faster R-CNN*, arXiv 1506.01497
+#
+# SPPnet: He et al. 2014, *Spatial pyramid pooling*, arXiv 1406.4729. The photos of this page: see `CREDITS.csv` in `data/wild` and
+# `data/treetops`.
+#
+# ## Words
+#
+# | English | 한국어 | meaning |
+# |---|---|---|
+# | object detection | 객체 검출 | say what and where |
+# | bounding box | 바운딩 박스 | a rectangle around a thing |
+# | ground truth | 정답 (실제값) | what a person drew |
+# | crop | 크롭, 잘라낸 영역 | the pixels inside a box |
+# | IoU | 교집합/합집합 비율 | how well two boxes agree, 0 to 1 |
+# | probability | 확률 | how sure, 0 to 1 |
+# | feature map | 특징 맵 | what the network computed, cell by cell |
+# | channel | 채널 | one of the 512 numbers of a cell |
+# | region proposal | 영역 제안 | a box that may hold something |
+# | background | 배경 | the class "nothing to find here" |
