@@ -8,8 +8,8 @@
 # After this page you can
 #
 # - work with a lesson: run it, predict, write a function, have it checked;
-# - drag a box over a photo and read three things: its overlap with the truth, its place on the feature map, and the name
-#   that a network gives to what is inside;
+# - drag a box over a photo and read three things: its overlap with the truth, its place on the feature map, and the
+# name that a network gives to what is inside;
 # - say in one sentence why naming is not yet finding;
 # - read the map of the course.
 #
@@ -31,6 +31,8 @@
 # that we saw.
 
 # %%
+import torch
+
 from rcnnlib.view.notebook import predict, setup, show_source
 
 setup()
@@ -50,7 +52,7 @@ ax.set(xlim=(0, 110), ylim=(70, 0), aspect="equal", xlabel="x, pixels", ylabel="
 fig
 
 # %% [markdown] tags=["core"]
-# **Predict.** Answer before you look. A wrong guess is welcome: it is remembered better than a right one that was only read.
+# **Predict.** Answer before you look. A wrong guess costs nothing here, and nobody sees it.
 
 # %%
 predict(
@@ -65,6 +67,7 @@ predict(
 #
 # Boxes come many at a time: `boxes` is a tensor of shape (N, 4), one box in each row. Give back N areas.
 # If x2 < x1 or y2 < y1, the box is *inside out*. Its area is 0.
+
 
 # %% tags=["exercise"]
 def my_area(boxes):
@@ -92,6 +95,7 @@ check_area(my_area)
 # %% [markdown] tags=["core"]
 # **One solution.** A folded cell. Click on the three dots when you want to see it.
 
+
 # %% jupyter={"source_hidden": true}
 def area_by_loop(boxes):
     areas = [max(0.0, x2 - x1) * max(0.0, y2 - y1) for x1, y1, x2, y2 in boxes.tolist()]
@@ -102,8 +106,6 @@ def area_by_loop(boxes):
 # **Library.** The same in the code that the course uses. We ask both about 1000 random boxes.
 
 # %%
-import torch
-
 from rcnnlib.ops.boxes import box_area, box_iou
 
 boxes = torch.rand(1000, 4) * 100
@@ -118,8 +120,8 @@ show_source(box_area)
 # **Your copy.** `make lab` opened this page from the folder `my_notebooks`. It is yours. Nothing overwrites it.
 # To start a lesson afresh, type `make reset LESSON=00` in a terminal; your old page is kept beside the new one.
 #
-# **Without a mouse.** Click a picture, or reach it with Tab. The arrow keys move its box. Shift + arrow changes its size.
-# Alt makes the steps ten times larger. Enter goes to the next box. Beside every picture there are also sliders.
+# **Without a mouse.** Click a picture, or reach it with Tab. The arrow keys move its box. Shift + arrow changes its
+# size. Alt makes the steps ten times larger. Enter goes to the next box. Beside every picture there are also sliders.
 
 # %% [markdown] tags=["core"]
 # ## 2 · What your machine has
@@ -130,8 +132,8 @@ show_source(box_area)
 # %% tags=["nbval-ignore-output"] reason="names the hardware, which differs between machines"
 from rcnnlib.engine import doctor
 
-checks = [doctor.check_packages("torch", ["torch>=2.6", "torchvision"]), doctor.check_cpu(), doctor.check_gpu()]
-checks += [doctor.check_memory(), doctor.check_data()]
+checks = [doctor.check_packages("torch", ["torch>=2.6", "torchvision"])]
+checks += [doctor.check_cpu(), doctor.check_gpu(), doctor.check_memory(), doctor.check_data()]
 print(doctor.show(checks))
 
 # %%
@@ -156,11 +158,11 @@ draw_boxes(show_image(ax, dog.image), dog.boxes, kind="ground_truth", labels=["g
 fig
 
 # %% [markdown] tags=["core"]
-# Beside the photo we have a network, SqueezeNet [1]. It was trained on ImageNet [2]: a million photos, each with
-# **one name out of 1000**. It knows names. It knows no boxes.
+# Beside the photo we have a network, SqueezeNet [1]. It was trained on ImageNet [2]: more than a million photos, each
+# with **one name out of 1000**. It knows names. It knows no boxes.
 #
-# So we do the simplest thing. Take the pixels inside a box: this is a *crop*. Stretch it to 224 x 224 pixels, whatever
-# its shape. Ask the network for a name.
+# So we do the simplest thing. Take the pixels inside a box: this is a *crop*. Stretch it to 224 x 224 pixels,
+# whatever its shape. Ask the network for a name.
 
 # %%
 from rcnnlib.models.backbone import imagenet_classes
@@ -177,10 +179,16 @@ def say(photo, box):
 say(dog, [24, 16, 568, 456])
 
 # %% [markdown] tags=["core"]
-# That was the ground truth itself. The network is sure: the numbers behind the names are *probabilities*, and the 1000 of
-# them add up to 1.
+# `name_crop` is three lines. `warp` cuts and stretches; `softmax` makes probabilities out of scores.
+
+# %%
+show_source(name_crop)
+
+# %% [markdown] tags=["core"]
+# We gave it the ground truth itself. The network is sure: the numbers behind the names are *probabilities*, and the
+# 1000 of them add up to 1.
 #
-# **IoU** says how well two boxes agree. It is 1 if they are the same and 0 if they do not touch.
+# **IoU** says how well two boxes agree. It is 1 if they are the same, and 0 if they share nothing.
 # Lesson 01 is all about it.
 #
 # **Predict.** Now the box holds only the head: (400, 16, 568, 240). It is far too small.
@@ -209,7 +217,7 @@ say(dog, [24, 180, 568, 456])
 
 # %%
 bear = open_photo("polar_bear", net)
-fig, ax = figure(420, 315, alt="A polar bear on snow; the box below it, (0, 380, 640, 480), holds only snow")
+fig, ax = figure(420, 315, alt="A polar bear; the box (0, 380, 640, 480) holds only snow")
 draw_boxes(show_image(ax, bear.image), bear.boxes, kind="ground_truth", labels=["ground truth"])
 draw_boxes(ax, [[0, 380, 640, 480]], kind="proposal", labels=["only snow"])
 fig
@@ -227,7 +235,8 @@ say(bear, [0, 380, 640, 480])
 print("snow" in imagenet_classes(), "nothing" in imagenet_classes())
 
 # %% [markdown] tags=["core"]
-# A detector therefore needs one more class: **background**, which means "nothing to find here". It comes in lesson 06.
+# A detector therefore needs one more class: **background**, which means "nothing to find here". It comes in lesson
+# 06.
 
 # %% [markdown] tags=["core"]
 # ### Move it
@@ -236,16 +245,17 @@ print("snow" in imagenet_classes(), "nothing" in imagenet_classes())
 #
 # - **Crop:** what the network is given. It is stretched: do you see it?
 # - **Names:** its three best answers.
-# - **Feature map:** what the network has computed half-way. It is a grid of *cells*. Each cell stands for 16 x 16 pixels
-#   of the photo. For each cell there are 512 numbers; we call them *channels*. Bright means large.
-#   The orange box on the map is your box, divided by 16.
+# - **Feature map:** what the network has computed just before it chooses a name. It is a grid of *cells*. Each cell
+# stands for 16 x 16 pixels of the photo. For each cell there are 512 numbers; we call them *channels*. Bright means
+# large. The orange box on the map is your box, divided by 16.
 #
 # Before you move it, predict:
 #
 # 1. How small can the box be with the name still right? Where must it lie?
 # 2. Can you get an IoU above 0.5 with a wrong name?
 # 3. Take *jaguar*. What does it say for the whole photo, and what for one animal alone?
-# 4. Choose *strongest in the box* and move from the head to the grass. Does the channel change?
+# 4. Choose *strongest in box*: of all channels, the one that stands out most inside your box. Move from the head to
+# the tail. Is it the same channel?
 
 # %%
 FirstLook()
@@ -253,8 +263,7 @@ FirstLook()
 # %% [markdown] tags=["core"]
 # <details><summary>What we found</summary>
 #
-# 1. The head is enough, as you saw above. 2. The box without the head, above. 3. Run the next cell. 4. Yes: other things
-# in the box, other channels. A channel is a detector of one pattern.
+# 1. The head is enough, as you saw above. 2. The box without the head, above. 3 and 4. See the next two cells.
 # </details>
 
 # %%
@@ -266,11 +275,20 @@ say(jaguars, jaguars.boxes[0].tolist())
 # The box changes the answer. The whole photo is named wrongly, one animal alone is named rightly.
 # So finding the box helps the naming, too.
 
+# %%
+from rcnnlib.view.explorers.first_look import choose_channel
+
+for part, box in {"head": [400, 16, 568, 240], "tail": [24, 240, 180, 456]}.items():
+    print(part, "channel", choose_channel(dog.features, torch.tensor(box) / 16))
+
+# %% [markdown] tags=["core"]
+# Two parts of the dog, two channels: each channel reacts to something else.
+
 # %% [markdown] tags=["extra"]
 # ### Plant the bug
 #
-# A photo has three colours: red, green, blue. Swap red and blue, and nothing crashes. This is one of the most common bugs
-# with networks of others. Set `BUG = False`, and run the cell again.
+# A photo has three colours: red, green, blue. Swap red and blue, and nothing crashes. This is a classic bug
+# when you use a network that others have trained. Set `BUG = False`, and run the cell again.
 
 # %%
 BUG = True
@@ -278,8 +296,8 @@ image = dog.image.flip(0) if BUG else dog.image
 say(dog._replace(image=image), [24, 16, 568, 456])
 
 # %% [markdown] tags=["extra"]
-# The box is the same, the dog is the same. The name is another, and the network is unsure.
-# No error message will tell you. Lesson 17 hides eight such bugs.
+# The same box, the same dog. Another name, and the network is unsure.
+# No error message tells you. Lesson 17 hides eight such bugs.
 
 # %% [markdown] tags=["core"]
 # ### How many boxes would we have to try?
@@ -304,7 +322,7 @@ print(f"640 x 480 pixels: {count_boxes(640, 480):,} boxes")
 predict(
     "And if edges may only lie at every 16th pixel (40 x 30 cells)?",
     ["about 4 thousand", "about 400 thousand", "about 40 million"],
-    answer=lambda: "about 400 thousand" if 350e3 < count_boxes(40, 30) < 450e3 else "about 40 million",
+    answer="about 400 thousand",
     why="Still far too many for one network pass each.",
 )
 
@@ -324,7 +342,7 @@ for _ in range(5):
 one, start = (perf_counter() - start) / 5, perf_counter()
 open_photo("dog", net)
 whole = perf_counter() - start
-print(f"one crop {1000 * one:.0f} ms, 2000 crops {2000 * one:.0f} s; the whole photo once {whole:.1f} s")
+print(f"one crop {one:.3f} s, 2000 crops {2000 * one:.0f} s, the whole photo once {whole:.1f} s")
 
 # %%
 assert 2000 * one > whole
@@ -338,11 +356,11 @@ print(f"2000 crops hold {2000 * 224 * 224 / (640 * 480):.0f} times the pixels of
 # 3. **Fast R-CNN:** do that, and train names and boxes together.
 # 4. **Faster R-CNN:** let the network propose the regions, too.
 #
-# The paper measured: R-CNN 47.0 seconds a picture, Fast R-CNN 0.32 (Fast R-CNN [4], Table 4; VGG16 on a GPU, proposals not
-# counted). The papers' times and yours cannot be compared, but their ratio is worth a line.
+# The paper measured: R-CNN 47.0 seconds a picture, Fast R-CNN 0.32 (Fast R-CNN [4], Table 4; VGG16 on a GPU,
+# proposals not counted). The papers' times and yours cannot be compared, but their ratio is worth a line.
 
 # %%
-print(f"R-CNN / Fast R-CNN, from the paper: {47.0 / 0.32:.0f} times")
+print(f"R-CNN / Fast R-CNN: {47.0 / 0.32:.1f} times (the paper writes 146)")
 
 # %% [markdown] tags=["core"]
 # ## 4 · The map of the course
@@ -355,20 +373,30 @@ from rcnnlib.view.course_map import course_map
 course_map()
 
 # %% [markdown] tags=["core"]
-# In this version: **00 Start here** (this page) and **[01 Boxes and IoU](01_boxes_and_iou.ipynb)**. The others are planned.
+# In this version: **00 Start here** (this page) and **[01 Boxes and IoU](01_boxes_and_iou.ipynb)**. The others are
+# planned.
 #
 # The course grew out of the notes of one student. These are the questions in those notes. Each is answered by
-# an experiment, in the lesson at its right.
+# an experiment, in the lesson beside it.
 #
-# | | the student asked | in English | answered in |
-# |---|---|---|---|
-# | Q1 | Fast R-CNN에서도 Selective Search를 하는 건가? | Does Fast R-CNN still use Selective Search? | 09 |
-# | Q2 | 아래 그림은 Target grid size가 8x8 인데? 3by2 grid로 mining? | The target grid in the figure is 8x8? Pooled with a 3 by 2 grid? | 05 |
-# | Q3 | 왜 Dataset을 이렇게 구성하는 걸까? Data를 이렇게 준다는 얘기인가? 구하라는 얘기인가? | Why is the data set mixed like this? Is such data given, or do we have to make it? | 07 |
-# | Q4 | R-CNN에서 하나의 이미지에서 RoI 하나를 2000장이나 뽑는다는 얘기인가? Fast R-CNN에서는 학습 한 번을 돌 때, 하나의 이미지에서 RoI 여러 장을 학습한다는 얘기인가? | Does R-CNN take 2000 RoIs out of one image? Does one step of Fast R-CNN learn from many RoIs of one image? | 03, 07 |
-# | Q5 | (3by3 conv를 통해서 Intermediate layer 생성) 왜할까요? | (A 3x3 convolution makes the intermediate layer.) Why? | 11 |
-# | Q6 | 각 셀마다 anchor box를 generator를 하는 이유는? 굳이 안해도 위에서처럼 1by1 conv layer를 통해서 만들 수 있지 않을까? | Why generate anchor boxes at each cell? Could the 1x1 convolution not make the boxes? | 12 |
-# | Q7 | bb4는 왜 안없애지? | Why is bb4 not removed? | 13 |
+# - **Q1**, lesson 09. Does Fast R-CNN still use Selective Search?<br>
+#   «Fast R-CNN에서도 Selective Search를 하는 건가?»
+# - **Q2**, lesson 05. The target grid in the figure is 8x8? Pooled with a 3 by 2 grid?<br>
+#   «아래 그림은 Target grid size가 8x8 인데? 3by2 grid로 mining?»
+# - **Q3**, lesson 07. Why is the data set made up like this? Is such data given, or do we have to make it?<br>
+#   «왜 Dataset을 이렇게 구성하는 걸까? Data를 이렇게 준다는 얘기인가? 구하라는 얘기인가?»
+# - **Q4**, lesson 03, 07. Does R-CNN take 2000 RoIs out of one image? Does one training step of Fast R-CNN learn from
+#   many RoIs of one image?<br>
+#   «R-CNN에서 하나의 이미지에서 RoI 하나를 2000장이나 뽑는다는 얘기인가?
+#   Fast R-CNN에서는 학습 한 번을 돌 때, 하나의 이미지에서 RoI 여러 장을 학습한다는 얘기인가?»
+# - **Q5**, lesson 11. A 3x3 convolution makes the intermediate layer. Why?<br>
+#   «(3by3 conv를 통해서 Intermediate layer 생성) 왜할까요?»
+# - **Q6**, lesson 12. Why generate anchor boxes at each cell? Could the 1x1 convolution not make the boxes, as it
+#   seems to do already?<br>
+#   «각 셀마다 anchor box를 generator를 하는 이유는?
+#   굳이 안해도 위에서처럼 1by1 conv layer를 통해서 만들 수 있지 않을까?»
+# - **Q7**, lesson 13. Why is bb4 not removed?<br>
+#   «bb4는 왜 안없애지?»
 #
 # You do not have to understand them yet. Words such as *RoI* and *anchor* get their own lessons.
 
@@ -376,7 +404,8 @@ course_map()
 # ## 5 · Paper and course setting
 #
 # The papers use large photos and large networks. We use small ones, so that every lesson runs on a laptop. **Our
-# numbers therefore differ from the papers'.** This table says how. It is for looking up later; the words come in their lessons.
+# numbers therefore differ from the papers'.** This table says how. It is for looking up later; the words come in
+# their lessons.
 #
 # | | paper | course |
 # |---|---|---|
@@ -398,16 +427,19 @@ from rcnnlib.ops.boxes import is_inside
 def count_anchors(width, height, scales):
     anchors = anchor_grid(cell_anchors(scales), (height // 16, width // 16), 16)
     inside = is_inside(anchors, torch.tensor([height, width])).sum()
-    print(f"{width} x {height}: {width // 16} x {height // 16} cells, {len(anchors):,} anchors, {inside:,} inside")
+    print(f"{width} x {height}: {width // 16} x {height // 16} cells", end=", ")
+    print(f"{len(anchors):,} anchors, {inside:,} inside")
+    return inside
 
 
-count_anchors(1000, 600, (128, 256, 512))
-count_anchors(320, 240, (32, 64, 128))
+paper = count_anchors(1000, 600, (128, 256, 512))
+course = count_anchors(320, 240, (32, 64, 128))
+print(f"inside, our count / the paper's: {paper / 6000:.2f}")
 
 # %% [markdown] tags=["extra"]
-# **The paper said, we counted.** Faster R-CNN [5] says "about 20,000" anchors and "about 6,000" inside. With whole cells of 16
-# pixels, and anchors centred on them, we count as above. The first number agrees. The second is a third larger than
-# the paper's.
+# **The paper said, we counted.** Faster R-CNN [5] says "about 20,000" anchors and "about 6,000" inside. With whole
+# cells of 16 pixels, and anchors centred on them, we count as above. The first number agrees. The second does not:
+# ours is a third larger. So wherever a number depends on the setting, we say which one it is.
 
 # %% [markdown] tags=["extra"]
 # ## 6 · The pictures
@@ -427,22 +459,31 @@ from rcnnlib.datasets.voc import treetops
 
 photos, crowns = wild(), treetops("train")
 print(f"Wild: {len(photos)} photos; Treetops, training part: {len(crowns)} tiles")
-fig, axes = figure(860, 235, columns=4, alt="")
-chosen = [open_photo(name, net) for name in ("scarlet_macaw", "bison")] + [crowns[5], crowns[20]]
-for ax, picture in zip(axes, chosen, strict=True):
-    draw_boxes(show_image(ax, picture.image), picture.boxes, kind="ground_truth")
-    ax.set_title(f"{len(picture.boxes)} boxes")
-fig.alt = f"Two photos of Wild and two tiles of Treetops; boxes: {[len(p.boxes) for p in chosen]}"
+
+# %%
+names = [file for _, file in photos.images]
+chosen = [photos[names.index(f"{name}.jpg")] for name in ("scarlet_macaw", "bison")]
+chosen += [crowns[5], crowns[20]]
+counts = [f"{len(p.boxes)} boxes, {len(p.ignore)} ignored" for p in chosen]
+fig, axes = figure(850, 235, columns=4, alt=f"Two of Wild, two of Treetops: {counts}")
+for ax, picture, title in zip(axes, chosen, counts, strict=True):
+    draw_boxes(show_image(ax, picture.image), picture.ignore, kind="ignored")
+    draw_boxes(ax, picture.boxes, kind="ground_truth").set_title(title)
 fig
+
+# %% [markdown] tags=["extra"]
+# Green: what counts. Grey, dashed: *ignored*. Nobody could say for sure what is there, or a tile cuts the crown; so
+# it counts neither as right nor as wrong.
 
 # %% [markdown] tags=["core"]
 # ## 7 · The colours
 #
-# A colour means the same thing in every lesson. The kind of line says it again, for those who see colours differently.
+# A colour means the same thing in every lesson. The kind of line says it again, for those who see colours
+# differently.
 
 # %%
 kinds = ["ground_truth", "ignored", "anchor", "proposal", "detection", "note"]
-fig, axes = figure(860, 150, columns=6, alt=f"Six kinds of boxes: {', '.join(kinds)}")
+fig, axes = figure(850, 150, columns=6, alt=f"Six kinds of boxes: {', '.join(kinds)}")
 for ax, kind in zip(axes, kinds, strict=True):
     show_image(ax, torch.full((3, 60, 100), 0.35 if kind == "note" else 0.95))
     draw_boxes(ax, [[12, 12, 88, 48]], kind=kind)
@@ -477,8 +518,8 @@ fig
 # 4. Girshick 2015, *Fast R-CNN*, arXiv 1504.08083
 # 5. Ren et al. 2015, *Faster R-CNN*, arXiv 1506.01497
 #
-# SPPnet: He et al. 2014, *Spatial pyramid pooling*, arXiv 1406.4729. The photos of this page: see `CREDITS.csv` in `data/wild` and
-# `data/treetops`.
+# SPPnet: He et al. 2014, *Spatial pyramid pooling*, arXiv 1406.4729. The photos of this page: see `CREDITS.csv` in
+# `data/wild` and `data/treetops`.
 #
 # ## Words
 #

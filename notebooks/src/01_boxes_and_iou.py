@@ -1,7 +1,7 @@
 # %% [markdown] tags=["core"]
 # # 01 · Boxes and IoU
 #
-# **The question.** A detector draws a box around a pig. *How right is that box?*
+# **The question.** A detector draws a box around an owl. *How right is that box?*
 #
 # **After this lesson you can**
 #
@@ -35,7 +35,7 @@ from rcnnlib.checks import check_best_match, check_convert, check_iou
 from rcnnlib.datasets.coco import load_coco, wild
 from rcnnlib.datasets.paths import data_dir
 from rcnnlib.ops.boxes import box_area, box_convert, box_intersection, box_iou
-from rcnnlib.view.plotting import LINES, draw_boxes, figure, name_line, show_image, show_map
+from rcnnlib.view.plotting import LINES, STYLES, draw_boxes, figure, name_line, show_image, show_map
 
 # %% [markdown] tags=["core"]
 # ## 1 · Four numbers
@@ -50,6 +50,8 @@ from rcnnlib.view.plotting import LINES, draw_boxes, figure, name_line, show_ima
 
 # %%
 toy = torch.tensor([[20.0, 30.0, 60.0, 110.0]])
+
+# %% jupyter={"source_hidden": true}
 predict(
     "At which x lies the centre of the toy box?",
     ["20", "40", "60", "80"],
@@ -77,18 +79,20 @@ for name in ("xyxy", "xywh", "cxcywh"):
 
 # %%
 file = load_coco(data_dir() / "wild" / "annotations.json")
-pig_id = next(image["id"] for image in file["images"] if image["file_name"] == "pig.jpg")
-next(note["bbox"] for note in file["annotations"] if note["image_id"] == pig_id)
+owl_id = next(image["id"] for image in file["images"] if image["file_name"] == "owl.jpg")
+next(note["bbox"] for note in file["annotations"] if note["image_id"] == owl_id)
 
 # %%
 photos = wild()
 places = {name: place for place, (_, name) in enumerate(photos.images)}
-pig = photos[places["pig.jpg"]]
+owl = photos[places["owl.jpg"]]
+
+# %% jupyter={"source_hidden": true}
 predict(
-    "At which x does the pig end on the right?",
-    ["191", "293", "395", "397"],
-    lambda: str(int(pig.boxes[0, 2])),
-    "COCO writes x, y, width, height. So the right edge is x + width = 102 + 293.",
+    "At which x does the owl end on the right?",
+    ["169", "171", "511", "658"],
+    lambda: str(int(owl.boxes[0, 2])),
+    "COCO writes x, y, width, height. So the right edge is x + width = 340 + 171.",
 )
 
 # %% [markdown] tags=["core"]
@@ -121,7 +125,8 @@ def my_convert(boxes, in_fmt, out_fmt):
 check_convert(my_convert)
 
 # %% [markdown] tags=["core"]
-# **One solution.** The next cell is collapsed. Try first; then click the three dots to open it.
+# **One solution.** The next cell is collapsed. Try first. Then click the three dots to open it.
+# (The **Predict** cells are collapsed too: their code knows the answer.)
 
 
 # %% jupyter={"source_hidden": true}
@@ -154,8 +159,9 @@ formats = ("xyxy", "xywh", "cxcywh")
 boxes = random_boxes(100)
 for one in formats:
     for other in formats:
-        assert torch.allclose(convert_by_hand(boxes, one, other), box_convert(boxes, one, other), atol=1e-4)
-print("loop and library agree on", len(boxes), "boxes in", len(formats) ** 2, "pairs of formats")
+        slow, quick = convert_by_hand(boxes, one, other), box_convert(boxes, one, other)
+        assert torch.allclose(slow, quick, atol=1e-4)
+print("loop and library agree:", len(boxes), "boxes,", len(formats) ** 2, "pairs of formats")
 
 # %% [markdown] tags=["core"]
 # <details><summary>Why this is quicker</summary>
@@ -170,22 +176,25 @@ print("loop and library agree on", len(boxes), "boxes in", len(formats) ** 2, "p
 
 # %%
 def draw_format(ax, name):
-    """The pig with the points and lengths that a format writes down."""
-    (x1, y1, x2, y2), numbers = pig.boxes[0].tolist(), box_convert(pig.boxes, "xyxy", name)[0].tolist()
-    draw_boxes(show_image(ax, pig.image), pig.boxes, kind="ground_truth")
-    dots = [numbers[:2]] + ([numbers[2:]] if name == "xyxy" else [])
-    ax.scatter(*zip(*dots, strict=True), s=60, color="white", edgecolor="black", zorder=3)
-    if name != "xyxy":
-        ax.annotate("", (x1, y2 + 30), (x2, y2 + 30), arrowprops={"arrowstyle": "<->", "color": "white", "lw": 2})
-        ax.annotate("", (x2 + 30, y1), (x2 + 30, y2), arrowprops={"arrowstyle": "<->", "color": "white", "lw": 2})
+    """The owl with the points and lengths that a format writes down."""
+    x1, y1, x2, y2 = owl.boxes[0].tolist()
+    numbers = box_convert(owl.boxes, "xyxy", name)[0].tolist()
+    draw_boxes(show_image(ax, owl.image), owl.boxes, kind="ground_truth")
+    ax.scatter(*numbers[:2], s=60, color="white", edgecolor="black", zorder=3)
+    if name == "xyxy":
+        ax.scatter(x2, y2, s=60, color="white", edgecolor="black", zorder=3)
+    else:
+        arrow = {"arrowstyle": "<->", "color": "white", "lw": 2}
+        ax.annotate("", (x1, y1 - 20), (x2, y1 - 20), arrowprops=arrow)
+        ax.annotate("", (x2 + 25, y1), (x2 + 25, y2), arrowprops=arrow)
     ax.set_title(f"{name}: {', '.join(f'{number:g}' for number in numbers)}")
 
 
 # %%
-fig, axes = figure(860, 250, columns=3, alt="The box of the pig in three formats:")
+fig, axes = figure(860, 220, columns=3, alt="The box of the owl in three formats:")
 for ax, name in zip(axes, formats, strict=True):
     draw_format(ax, name)
-    fig.alt += f" {ax.get_title()};"
+    fig.alt += f" {ax.get_title(loc='left')};"
 fig
 
 # %% [markdown] tags=["core"]
@@ -193,7 +202,7 @@ fig
 #
 # Before you move anything, predict.
 
-# %%
+# %% jupyter={"source_hidden": true}
 predict(
     "Read as cxcywh, the third number grows. Which edges move?",
     ["only the right edge", "left and right edge", "only the left edge", "all four edges"],
@@ -204,10 +213,10 @@ predict(
 # %%
 from rcnnlib.view.explorers.box_formats import BoxFormats
 
-BoxFormats(pig.image, (102, 108, 293, 289), alt="A pig on grass, seen from the side")
+BoxFormats(owl.image, (340, 87, 171, 318), alt="An owl on a branch")
 
 # %% [markdown] tags=["core"]
-# Only one of the three readings fits the pig. **A wrong format raises no error.** The box is simply in the wrong place.
+# Only one of the three readings fits the owl. **A wrong format raises no error.** The box is simply in the wrong place.
 # So look at your boxes on the photo before you train anything.
 
 # %% [markdown] tags=["core"]
@@ -215,7 +224,7 @@ BoxFormats(pig.image, (102, 108, 293, 289), alt="A pig on grass, seen from the s
 #
 # *core · 16 minutes*
 #
-# A detector found the pig, but its box is a little off. We want **one number** that says how well two boxes agree.
+# A detector found the owl, but its box is a little off. We want **one number** that says how well two boxes agree.
 #
 # **Toy.** Two squares of 10 by 10 pixels. The second one lies 5 pixels further to the right.
 # Below, each pixel says how many of the squares cover it.
@@ -224,7 +233,7 @@ BoxFormats(pig.image, (102, 108, 293, 289), alt="A pig on grass, seen from the s
 paper = torch.zeros(2, 12, 17, dtype=torch.bool)
 paper[0, 1:11, 1:11] = True
 paper[1, 1:11, 6:16] = True
-fig, ax = figure(500, 350, alt="Two squares on squared paper; they share 5 columns of 10 pixels")
+fig, ax = figure(500, 350, alt="Two squares on paper; they share 5 columns of 10 pixels")
 show_map(ax, paper.sum(0), text=".0f")
 draw_boxes(ax, [[1, 1, 11, 11]], kind="ground_truth")
 draw_boxes(ax, [[6, 1, 16, 11]], kind="detection")
@@ -232,6 +241,8 @@ fig
 
 # %%
 shared, covered = (paper[0] & paper[1]).sum().item(), (paper[0] | paper[1]).sum().item()
+
+# %% jupyter={"source_hidden": true}
 predict(
     "Which part of all covered pixels do both squares cover?",
     ["1/2", "1/3", "1/4", "2/3"],
@@ -240,7 +251,8 @@ predict(
 )
 
 # %% [markdown] tags=["core"]
-# Count them. The pixels that **both** cover are the **intersection**. The pixels that **at least one** covers are the **union**.
+# Count them. The pixels that **both** cover are the **intersection**.
+# The pixels that **at least one** covers are the **union**.
 
 # %%
 print("intersection", shared, "pixels")
@@ -278,7 +290,7 @@ print(f"IoU          {shared / covered:.4f}")
 
 # %% tags=["exercise"]
 def my_iou(boxes1, boxes2):
-    """Return the table (N, M) of IoUs; boxes are (N, 4) and (M, 4) with corners x1, y1, x2, y2."""
+    """Return the table (N, M) of IoUs of boxes (N, 4) and (M, 4), rows x1, y1, x2, y2."""
     raise NotImplementedError
 
 
@@ -344,7 +356,7 @@ print("and says the same:", tuple(quick.shape), "numbers, largest difference bel
 #    PyTorch repeats the column M times and the row N times, without copying. This is called *broadcasting*.
 # 2. **Contiguous columns.** Boxes lie in memory as x1 y1 x2 y2, x1 y1 x2 y2, ...
 #    The library writes all x1 side by side, then all y1. The processor then takes several numbers in one step.
-# 3. **In place.** <code>sub_</code>, <code>clamp_</code> and <code>mul_</code> write into the table that is already there.
+# 3. **In place.** <code>sub_</code>, <code>clamp_</code> and <code>mul_</code> write into the table that is there.
 # </details>
 
 # %%
@@ -366,7 +378,7 @@ show_source(box_intersection, docstring=False)
 #
 # First your eyes.
 
-# %%
+# %% jupyter={"source_hidden": true}
 predict(
     "A box is shifted to the right by a third of its width. IoU?",
     ["0.67", "0.50", "0.33", "0.25"],
@@ -385,35 +397,36 @@ def shifted(box, iou):
 def shrunk(box, iou):
     """A smaller box with the same centre and that IoU."""
     x, y, w, h = box_convert(box[None], "xyxy", "cxcywh")[0]
-    return box_convert(torch.stack((x, y, w * iou**0.5, h * iou**0.5))[None], "cxcywh", "xyxy")[0]
+    small = torch.stack((x, y, w * iou**0.5, h * iou**0.5))
+    return box_convert(small[None], "cxcywh", "xyxy")[0]
 
 
 # %%
-fig, axes = figure(860, 480, rows=2, columns=3, alt="The pig's box and a second one;")
-truth = pig.boxes[0]
+fig, axes = figure(800, 390, rows=2, columns=3, alt="The owl's box and a second one;")
+truth = owl.boxes[0]
 for column, wanted in enumerate((0.3, 0.5, 0.7)):
     for ax, make in zip(axes[:, column], (shifted, shrunk), strict=True):
         detection = make(truth, wanted)
         iou = box_iou(truth[None], detection[None]).item()
-        draw_boxes(show_image(ax, pig.image), truth, kind="ground_truth")
+        draw_boxes(show_image(ax, owl.image), truth, kind="ground_truth")
         draw_boxes(ax, detection, kind="detection")
         ax.set_title(f"IoU {iou:.2f}, {make.__name__}")
         fig.alt += f" {make.__name__} to IoU {iou:.4f};"
 fig
 
 # %% [markdown] tags=["core"]
-# Solid: ground truth. Dashed: detection. At 0.7 you would say "good". At 0.5 it is "well, it found the pig".
+# Solid: ground truth. Dashed: detection. At 0.7 you would say "good". At 0.5 it is "well, it found the owl".
 # Two boxes with the *same* IoU can be wrong in very different ways: compare the rows.
 #
 # **Move.** Drag either box, or use the sliders. Arrow keys work too: click a box first.
 #
 # Three labels belong to two thresholds. They decide what a detector learns from a box:
 #
-# - **positive**: the IoU is at least the upper threshold. "This is a pig."
+# - **positive**: the IoU is at least the upper threshold. "This is an owl."
 # - **background**: the IoU is below the lower threshold. "This is no animal."
 # - **ignored**: between the two. Nobody learns from it.
 
-# %%
+# %% jupyter={"source_hidden": true}
 predict(
     "The detection has the same centre, but half the width and half the height. IoU?",
     ["0.50", "0.25", "0.71", "0.33"],
@@ -424,13 +437,13 @@ predict(
 # %%
 from rcnnlib.view.explorers.two_boxes import TwoBoxes
 
-TwoBoxes(pig.image, [truth.tolist(), [160, 150, 460, 420]], alt="A pig on grass, seen from the side")
+TwoBoxes(owl.image, [truth.tolist(), [370, 120, 560, 390]], alt="An owl on a branch")
 
 # %% [markdown] tags=["core"]
 # Try these. (Leave the planted bug at "none"; section 5 comes to it.)
 #
 # 1. Make the label *positive*. How many pixels may an edge be off?
-# 2. Move the detection next to the pig, edge to edge. What is the intersection?
+# 2. Move the detection next to the owl, edge to edge. What is the intersection?
 # 3. Lower "positive from" to 0.5, as Fast R-CNN does for its head. How much easier is it now?
 
 # %% [markdown] tags=["core"]
@@ -442,14 +455,15 @@ TwoBoxes(pig.image, [truth.tolist(), [160, 150, 460, 420]], alt="A pig on grass,
 
 # %%
 bison = photos[places["bison.jpg"]]
-sizes = bison.boxes[:, 2:] - bison.boxes[:, :2]
-order = box_area(bison.boxes).argsort()
-near, far = bison.boxes[order[-1]], bison.boxes[order[1]]
-print("near", (near[2:] - near[:2]).tolist(), " far", (far[2:] - far[:2]).tolist(), " pixels wide and high")
+areas = box_area(bison.boxes)
+near, far = bison.boxes[areas.argmax()], bison.boxes[areas.argmin()]
+for name, box in (("near", near), ("far", far)):
+    print(f"{name:>4}: {box[2] - box[0]:.0f} pixels wide, {box[3] - box[1]:.0f} high")
 
 # %%
-fig, ax = figure(520, 390, alt="A photo with nine bison; two of the boxes are drawn: near and far")
-draw_boxes(show_image(ax, bison.image), torch.stack((near, far)), kind="ground_truth", labels=["near", "far"])
+fig, ax = figure(460, 345, alt="Nine bison; the boxes of two are drawn, near and far")
+show_image(ax, bison.image)
+draw_boxes(ax, torch.stack((near, far)), kind="ground_truth", labels=["near", "far"])
 fig
 
 
@@ -459,6 +473,7 @@ def iou_after(box, shift):
     return box_iou(box[None], box[None] + shift).item()
 
 
+# %% jupyter={"source_hidden": true}
 predict(
     "Both boxes are moved 4 pixels to the right and 4 down. IoU of the far one?",
     ["0.95", "0.75", "0.46", "0.10"],
@@ -467,8 +482,11 @@ predict(
 )
 
 # %%
-shifts = torch.arange(0, 17)
-curves = {name: [iou_after(box, shift) for shift in shifts] for name, box in (("near", near), ("far", far))}
+shifts = range(17)
+curves = {
+    "near": [iou_after(near, shift) for shift in shifts],
+    "far": [iou_after(far, shift) for shift in shifts],
+}
 for shift in (1, 2, 4, 8):
     print(f"{shift} px   near {curves['near'][shift]:.4f}   far {curves['far'][shift]:.4f}")
 
@@ -476,15 +494,16 @@ for shift in (1, 2, 4, 8):
 fig, ax = figure(620, 320, alt="IoU after a shift of 0 to 16 pixels;")
 for (name, curve), colour in zip(curves.items(), LINES, strict=False):
     ax.plot(shifts, curve, color=colour)
-    name_line(ax, 16, curve[-1], name, colour)
+    name_line(ax, 6, curve[6] + 0.05, name, colour)
     fig.alt += f" {name} falls to {curve[-1]:.4f};"
 ax.axhline(0.5, color="black", linestyle=":")
 ax.set(xlabel="moved right and down by ... pixels", ylabel="IoU", ylim=(0, 1.02))
 fig
 
 # %%
-limit = {name: max(s for s, iou in enumerate(curve) if iou >= 0.5) for name, curve in curves.items()}
-print(f"IoU 0.5 allows {limit['far']} pixels for the far bison, and {limit['near']} or more for the near one")
+for name, curve in curves.items():
+    passed = [shift for shift in shifts if curve[shift] >= 0.5]
+    print(f"{name:>4}: IoU is at least 0.5 up to a shift of {passed[-1]} pixels (of 16 tried)")
 
 # %% [markdown] tags=["core"]
 # IoU is relative to the size of the box. For small objects it is unforgiving.
@@ -496,18 +515,35 @@ print(f"IoU 0.5 allows {limit['far']} pixels for the far bison, and {limit['near
 # *core · 10 minutes*
 #
 # A detector looks at many boxes. A box that *may* hold an object is called a **proposal**.
-# Here are six of them on four chickens. Numbers on green are ground truths, numbers on orange are proposals.
+# Here are six of them on four chickens. Green, number in the middle: ground truths.
+# Orange, number at the corner: proposals.
 
 # %%
 birds = photos[places["chicken.jpg"]]
 proposals = torch.tensor(
-    [[30, 90, 150, 330], [225, 75, 365, 300], [235, 60, 450, 345], [425, 60, 635, 400], [150, 200, 230, 400],
-     [335, 210, 445, 345.0]]
-)  # fmt: skip
+    [
+        [30, 90, 150, 330],
+        [225, 75, 365, 300],
+        [235, 60, 450, 345],
+        [425, 60, 635, 400],
+        [150, 200, 230, 400],
+        [335, 210, 445, 345.0],
+    ]
+)
+
 
 # %%
-fig, ax = figure(640, 427, alt="Four chickens with ground truths 0 to 3, and six proposals 0 to 5")
-draw_boxes(show_image(ax, birds.image), birds.boxes, kind="ground_truth", labels=range(len(birds.boxes)))
+def draw_birds(ax):
+    """The photo and its ground truths, each with its number in the middle."""
+    draw_boxes(show_image(ax, birds.image), birds.boxes, kind="ground_truth")
+    green = {"facecolor": STYLES["ground_truth"].colour, "edgecolor": "none", "pad": 2}
+    for number, (x, y, _, _) in enumerate(box_convert(birds.boxes, "xyxy", "cxcywh").tolist()):
+        ax.text(x, y, number, ha="center", bbox=green)
+
+
+# %%
+fig, ax = figure(460, 307, alt="Four chickens with ground truths 0 to 3, six proposals 0 to 5")
+draw_birds(ax)
 draw_boxes(ax, proposals, kind="proposal", labels=range(len(proposals)))
 fig
 
@@ -516,13 +552,13 @@ fig
 
 # %%
 table = box_iou(proposals, birds.boxes)
-fig, ax = figure(420, 400, alt=f"A table of 6 rows and 4 columns; the largest IoU is {table.max():.4f}")
+fig, ax = figure(420, 400, alt=f"A table of 6 x 4 IoUs; the largest is {table.max():.4f}")
 show_map(ax, table, text=".2f").set_title("columns: ground truths 0 to 3")
 for row in range(len(proposals)):
     ax.text(-0.1, row + 0.5, f"proposal {row}", ha="right", va="center")
 fig
 
-# %%
+# %% jupyter={"source_hidden": true}
 predict(
     "How many of the six proposals are positive, if IoU 0.5 is enough?",
     ["2", "3", "4", "5"],
@@ -531,17 +567,20 @@ predict(
 )
 
 # %% [markdown] tags=["core"]
-# A row asks: *which ground truth does this proposal mean?* A column asks: *which proposal is best for this ground truth?*
+# A row asks: *which ground truth does this proposal mean?*
+# A column asks: *which proposal is best for this ground truth?*
 
 # %%
 best_iou, best_truth = table.max(dim=1)
 for row in range(len(proposals)):
-    print(f"proposal {row}: best is ground truth {best_truth[row]}, IoU {best_iou[row]:.4f}")
+    best, iou = best_truth[row], best_iou[row]
+    print(f"proposal {row}: best is ground truth {best}, IoU {iou:.4f}")
 
 # %%
 best_iou, best_proposal = table.max(dim=0)
 for column in range(len(birds.boxes)):
-    print(f"ground truth {column}: best is proposal {best_proposal[column]}, IoU {best_iou[column]:.4f}")
+    best, iou = best_proposal[column], best_iou[column]
+    print(f"ground truth {column}: best is proposal {best}, IoU {iou:.4f}")
 
 # %% [markdown] tags=["core"]
 # Proposal 4 holds grass. Its largest IoU is 0, and still it has a "best" ground truth. So the best alone says nothing:
@@ -549,14 +588,15 @@ for column in range(len(birds.boxes)):
 #
 # ### Your turn: `my_best_match`
 #
-# Take a table of IoUs and a threshold. For each row give the column of the largest IoU, or -1 if that IoU is below the threshold.
+# Take a table of IoUs and a threshold. For each row give the column of the largest IoU.
+# If that IoU is below the threshold, give -1.
 #
 # <details><summary>Hint 1: largest and its place</summary>
 # <code>iou.max(dim=1)</code> gives two tensors: the largest number of each row, and its column.
 # </details>
 #
 # <details><summary>Hint 2: choose</summary>
-# <code>torch.where(condition, this, that)</code> takes <code>this</code> where the condition holds, else <code>that</code>.
+# <code>torch.where(condition, a, b)</code> takes <code>a</code> where the condition holds, else <code>b</code>.
 # </details>
 #
 # <details><summary>Hint 3: equality</summary>
@@ -566,7 +606,7 @@ for column in range(len(birds.boxes)):
 
 # %% tags=["exercise"]
 def my_best_match(iou, threshold):
-    """Return for each row of iou (N, M) the column of its largest number, or -1 if that is below threshold."""
+    """Return the column of the largest number of each row of iou (N, M), or -1."""
     raise NotImplementedError
 
 
@@ -595,15 +635,16 @@ from rcnnlib.ops.matcher import match_proposals
 
 all_real = torch.ones(len(birds.boxes), dtype=torch.bool)
 boxes = random_boxes(300, size=500)
-match = match_proposals(box_iou(boxes, birds.boxes), all_real, positive=0.5, background_low=0)
+ious = box_iou(boxes, birds.boxes)
+match = match_proposals(ious, all_real, positive=0.5, background_low=0)
 library = torch.where(match.status == 1, match.matches, -1)
-assert torch.equal(best_match_by_hand(box_iou(boxes, birds.boxes), 0.5), library)
-print("loop and library agree on", len(boxes), "proposals, of which", (library >= 0).sum().item(), "are positive")
+assert torch.equal(best_match_by_hand(ious, 0.5), library)
+print("loop and library agree;", (library >= 0).sum().item(), "of", len(boxes), "are positive")
 
 # %% [markdown] tags=["core"]
 # <details><summary>Why this is quicker</summary>
 #
-# <code>iou.max(dim=1)</code> searches all rows in one call, and <code>torch.where</code> decides for all rows in one call.
+# <code>iou.max(dim=1)</code> searches all rows in one call. <code>torch.where</code> decides for all rows in one call.
 # Nothing asks "is this one positive?" in Python, so a GPU never has to wait for the answer.
 # </details>
 #
@@ -611,12 +652,11 @@ print("loop and library agree on", len(boxes), "proposals, of which", (library >
 
 # %%
 labels = best_match_by_hand(table, 0.5)
-fig, ax = figure(640, 427, alt=f"The six proposals after matching at 0.5: {labels.tolist()}")
-show_image(ax, birds.image)
-draw_boxes(ax, birds.boxes, kind="ground_truth", labels=range(len(birds.boxes)))
-found = labels >= 0
-draw_boxes(ax, proposals[found], kind="proposal", labels=[f"is {truth}" for truth in labels[found].tolist()])
-draw_boxes(ax, proposals[~found], kind="note", labels=["background"] * int((~found).sum()))
+found, names = labels >= 0, [f"is {label}" for label in labels.tolist() if label >= 0]
+fig, ax = figure(430, 287, alt=f"The six proposals after matching at 0.5: {labels.tolist()}")
+draw_birds(ax)
+draw_boxes(ax, proposals[found], kind="proposal", labels=names)
+draw_boxes(ax, proposals[~found], kind="note", labels=["background"] * 2)
 fig
 
 # %% [markdown] tags=["core"]
@@ -630,7 +670,8 @@ IouTable(birds.image, birds.boxes, proposals[[2, 5, 3]], alt="Four chickens on g
 
 # %% [markdown] tags=["core"]
 # No. A row has one largest number, so a proposal stands for one object.
-# And ground truth 2 can lose: raise the threshold until nobody stands for it. Section 7 shows how Faster R-CNN prevents that.
+# And ground truth 2 can lose: raise the threshold until no proposal stands for it.
+# Section 7 shows how Faster R-CNN prevents that.
 
 # %% [markdown] tags=["extra"]
 # ## 5 · The story of the +1
@@ -655,17 +696,20 @@ def old_round_trip(box):
 
 
 # %%
-box = torch.tensor([2.0, 2.0, 5.0, 5.0])
+columns = torch.tensor([2.0, 2.0, 5.0, 5.0])
+
+# %% jupyter={"source_hidden": true}
 predict(
     "The box 2, 2, 5, 5 goes through this function once. What comes out?",
     ["2, 2, 5, 5", "2, 2, 6, 6", "1, 1, 6, 6", "1.5, 1.5, 5.5, 5.5"],
-    lambda: ", ".join(f"{number:g}" for number in old_round_trip(box)),
+    lambda: ", ".join(f"{number:g}" for number in old_round_trip(columns)),
     "It should come back unchanged. It has grown by one pixel, to the right and down.",
 )
 
 # %%
 from rcnnlib.ops.box_coder import decode, encode
 
+box = columns
 for turn in range(1, 4):
     box = old_round_trip(box)
     print("old code, turn", turn, box.tolist())
@@ -673,7 +717,7 @@ ours = torch.tensor([[2.0, 2.0, 6.0, 6.0]])
 print("course, any turn ", decode(encode(ours, ours), ours)[0].tolist())
 
 # %% [markdown] tags=["extra"]
-# `encode` turns a box into what a detector learns; `decode` turns it back. Lesson after lesson we need `decode(encode(b)) == b`.
+# `encode` turns a box into what a detector learns. `decode` turns it back. So `decode(encode(b))` must be `b`.
 # Detectron later took the 1 off again, with the comment "don't be fooled by the asymmetry".
 #
 # **Continuous pixels** need no + 1 anywhere, so nobody can forget it. And they survive a change of size.
@@ -690,7 +734,9 @@ print("with +1:    half of the picture, width", (5 / 2 - 2 / 2 + 1))
 # Before you choose: which bug costs the far bison more, `xywh read as xyxy` or `+1`?
 
 # %%
-bugs = TwoBoxes(bison.image, torch.stack((far, far + 3)), alt="Nine bison on a meadow")
+# Only the upper right corner of the photo, where the far one grazes.
+pair = torch.stack((far, far + 3)) - torch.tensor([480.0, 0, 480, 0])
+bugs = TwoBoxes(bison.image[:, :120, 480:], pair, alt="Bison, far away")
 for bug in ("none", "+1", "xywh read as xyxy"):
     print(f"{bug:>18}: IoU {bugs.set(bug=bug).numbers['IoU']:.4f}")
 bugs.set(bug="+1")
@@ -741,7 +787,8 @@ print("on", len(some), "boxes with area the two agree")
 #
 # "Or the best for an object" is the answer to section 4: an object that no box reaches with 0.7 still gets one.
 #
-# What happens **exactly at** the threshold? The papers hardly care. A program must decide. We build such boxes and ask ours.
+# What happens **exactly at** the threshold? The papers hardly care, but a program must decide.
+# We build such boxes and ask ours.
 
 # %%
 from rcnnlib.ops.matcher import match_anchors
@@ -751,15 +798,16 @@ whole = torch.tensor([[0.0, 0, 10, 10]])
 
 
 def at_exactly(iou):
-    """A box with that IoU with ``whole``, and ``whole`` itself, so that another one is the best."""
+    """A box that has this IoU with ``whole``; and ``whole`` itself, as the best one."""
     return torch.tensor([[0.0, 0, 10, 10 * iou], [0, 0, 10, 10]])
 
 
 # %%
 word = {1: "positive", 0: "background", -1: "ignored"}
 real = torch.ones(1, dtype=torch.bool)
-for name, matcher, iou in (("head", match_proposals, 0.5), ("head", match_proposals, 0.1),
-                           ("RPN", match_anchors, 0.7), ("RPN", match_anchors, 0.3)):  # fmt: skip
+cases = [("head", 0.5), ("head", 0.1), ("RPN", 0.7), ("RPN", 0.3)]
+for name, iou in cases:
+    matcher = {"head": match_proposals, "RPN": match_anchors}[name]
     status = matcher(box_iou(at_exactly(iou), whole), real).status[0].item()
     print(f"{name:>4} at exactly {iou}: {word[status]}")
 
@@ -790,7 +838,7 @@ for value, name in word.items():
     print(f"{name:>10}: {(status == value).sum().item()} of 2000")
 
 # %% [markdown] tags=["extra"]
-# The file gives the ground truth only. The labels *positive* and *background* we make ourselves, with IoU and thresholds.
+# The file gives the ground truth only. We make the labels *positive* and *background*, with IoU and thresholds.
 # Of random boxes very few are positive. A batch drawn blindly would be almost all background, so the papers
 # draw a quarter on purpose (Fast R-CNN 2.3). The lesson on sampling does it.
 #

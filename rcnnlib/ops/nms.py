@@ -81,15 +81,16 @@ def nms(boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], iou_threshold:
     waiting = scores.argsort(descending=True, stable=True)
     boxes, kept = boxes[waiting], []
     while len(waiting):
-        block, later = boxes[: 2 * BLOCK], boxes[2 * BLOCK :]
+        size = 2 * BLOCK if len(waiting) > 6 * BLOCK else len(waiting)  # a short rest is quickest in one piece
+        block, later = boxes[:size], boxes[size:]
         strikes, exists = _strikes(block, limit), block.new_ones(1, len(block))
         alive, settled = _settle(strikes, exists, exists, 4)
         while not settled:
             alive, settled = _settle(strikes, exists, alive, 4)
         winners = alive[0] > 0
-        kept.append(waiting[: 2 * BLOCK][winners])
+        kept.append(waiting[:size][winners])
         free = (box_iou(block[winners], later) > limit).any(dim=0).logical_not_()
-        waiting, boxes = waiting[2 * BLOCK :][free], later[free]  # so later blocks hold only boxes nobody has struck
+        waiting, boxes = waiting[size:][free], later[free]  # so later blocks hold only boxes that nobody has struck
     return torch.cat(kept) if kept else waiting
 
 

@@ -85,7 +85,7 @@ STEPS = (
 )
 LESSONS = tuple(lesson for step in STEPS for lesson in step.lessons)
 
-CHIP, GAP, RISE, COLUMN = 32, 6, 26, 150  # CSS pixels: height of a lesson, space below it, a stair, a step's width
+CHIP, GAP, RISE, COLUMN = 32, 6, 26, 143  # CSS pixels: height of a lesson, space below it, a stair, a step's width
 INK, GROUND, QUESTION = "#222222", "#E8EEF4", "#8C2D6B"
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from playwright.sync_api import Browser, Locator, Page, Playwright
+from playwright.sync_api import Browser, Locator, Page, Playwright, TimeoutError
 
 CHROMIUM = os.environ.get("CHROMIUM", "/usr/bin/chromium")
 FLAGS = [
@@ -191,7 +191,10 @@ class Notebook:
         """Wait until some line of numbers says something else."""
         script = "(old) => JSON.stringify([...document.querySelectorAll('.rcnn-line')].filter((e) => e.offsetParent)" \
                  ".map((e) => e.innerText)) !== old"  # fmt: skip
-        self.page.wait_for_function(script, arg=json.dumps(before, ensure_ascii=False, separators=(",", ":")))
+        try:
+            self.page.wait_for_function(script, arg=json.dumps(before, ensure_ascii=False, separators=(",", ":")))
+        except TimeoutError as error:
+            raise AssertionError(f"the numbers stay {self.numbers()}") from error
 
     def expect_picture_changed(self, place: Locator, before: str) -> None:
         """Wait until a canvas or image shows something else."""

@@ -59,7 +59,9 @@ def test_slider_changes_numbers_and_chart(demo):
 
 def test_box_is_dragged_resized_and_kept_inside(demo):
     canvas = demo.canvases.first
-    for start, by in (((0.6, 0.6), (-40, -30)), ((0.2, 0.25), (-20, -20)), ((0.5, 0.5), (-2000, -2000))):
+    # The first box: moved from (64, 60, 192, 180) by 10 pixels, its corner (54, 50) pulled by 20, pushed far outside.
+    inside, corner, held = (80 / 320, 120 / 240), (54 / 320, 50 / 240), (60 / 320, 100 / 240)
+    for start, by in ((inside, (-15, -15)), (corner, (-30, -30)), (held, (-2000, -2000))):
         before, picture = demo.numbers(), demo.picture(canvas)
         demo.drag(canvas, start, by)
         demo.expect_picture_changed(canvas, picture)

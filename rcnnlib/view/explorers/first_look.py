@@ -13,6 +13,7 @@ from functools import cache, partial
 from typing import Any, NamedTuple
 
 import ipywidgets
+import numpy as np
 import torch
 from jaxtyping import Float
 from matplotlib.patches import Rectangle
@@ -27,10 +28,11 @@ from rcnnlib.view.canvas import Canvas, Chart
 from rcnnlib.view.explorers.base import Explorer, choice, slider
 from rcnnlib.view.plotting import CSS_PIXELS_PER_INCH, LINES, STYLES
 
+LEAST = 8  # pixels, the smallest side of a box
 CROP = 224  # pixels, the size of ImageNet's pictures
-MAPS = ("mean of all", "strongest in the box", "one channel")
-WIDE, HIGH = 370, 420  # of the chart, CSS pixels
-PLACES = ((0, 264, 134, 134), (152, 264, 216, 134), (0, 0, 300, 232.5))  # crop, names, map: left, bottom, width, height
+MAPS = ("mean", "strongest in box", "one channel")
+WIDE, HIGH = 360, 392  # of the chart, CSS pixels
+PLACES = ((0, 238, 134, 134), (150, 238, 210, 134), (0, 0, 268, 207.7))  # crop, names, map: left, bottom, width, height
 PHOTOS = ("dog", "polar_bear", "jaguar", "bison", "scarlet_macaw", "hedgehog")
 
 
@@ -82,6 +84,7 @@ def look_at(
     """Return all that is to be said about one box: its IoU, its cells, three names for its crop, and a map."""
     image, truths, features = photos(photo)
     high, wide = image.shape[-2:]
+    x, y = min(x, wide - LEAST), min(y, high - LEAST)
     box = torch.tensor([x, y, min(x + width, wide), min(y + height, high)], dtype=torch.float32)
     cells = project(box[None], 1 / net.trunk.stride)[0]
     crop, probabilities = name_crop(image, box, net)
@@ -113,17 +116,17 @@ class FirstLook(Explorer):
         controls = {
             "photo": choice("photo", names),
             "map": choice("feature map", MAPS),
-            "x": slider("x (left edge)", box[0], 0, 640, 4),
-            "y": slider("y (top edge)", box[1], 0, 480, 4),
-            "width": slider("width", box[2], 8, 640, 4),
-            "height": slider("height", box[3], 8, 480, 4),
+            "x": slider("x (left edge)", box[0], 0, 640 - LEAST, 4),
+            "y": slider("y (top edge)", box[1], 0, 496 - LEAST, 4),
+            "width": slider("width", box[2], LEAST, 640, 4),
+            "height": slider("height", box[3], LEAST, 496, 4),
             "channel": slider("channel", 0, 0, net.trunk.out_channels - 1, 1),
         }
-        canvas = Canvas(self.photo(photos[0]).image, alt="", display_width=500)
+        canvas = Canvas(self.photo(photos[0]).image, alt="", display_width=460)
         super().__init__(controls, canvas=canvas, chart=self.make_chart(), title="FirstLook")
         grid = ipywidgets.GridBox(
             self.children[: len(controls)],
-            layout=ipywidgets.Layout(grid_template_columns="repeat(auto-fit, 434px)", overflow="visible"),
+            layout=ipywidgets.Layout(grid_template_columns="repeat(auto-fit, 415px)", overflow="visible"),
         )
         self.children = (grid, *self.children[len(controls) :])
         canvas.observe(self.follow_drag, "boxes")
@@ -138,12 +141,12 @@ class FirstLook(Explorer):
             ax.set_axis_off()
         axes[0].set_title(f"crop, {CROP} x {CROP}")
         axes[1].set_title("ImageNet's names for it")
-        self.crop = axes[0].imshow(torch.zeros(CROP, CROP, 3))
+        self.crop = axes[0].imshow(np.zeros((CROP, CROP, 3)))
         axes[1].set(xlim=(0, 1), ylim=(2.4, -0.6))
         self.bars = axes[1].barh(range(3), [0] * 3, height=0.3, color=LINES[0])
         self.names = [axes[1].text(0, row - 0.2, "", va="bottom", fontsize=9) for row in range(3)]
         axes[2].set(xlim=(0, 40), ylim=(31, 0))
-        self.map = axes[2].imshow(torch.zeros(1, 1), cmap="cividis", interpolation="nearest", aspect="equal")
+        self.map = axes[2].imshow(np.zeros((1, 1)), cmap="cividis", interpolation="nearest", aspect="equal")
         self.map_name = axes[2].text(0, -0.6, "", va="bottom", fontsize=11)
         style, points = STYLES["proposal"], 72 / CSS_PIXELS_PER_INCH
         dash = (0, tuple(length / style.width for length in style.dash))
@@ -172,7 +175,7 @@ class FirstLook(Explorer):
             self.canvas.alt = f"Photo of a {self.shown.replace('_', ' ')} with a box to drag"
         self.canvas.boxes = boxes
         self.canvas.labels = [f"IoU {numbers['IoU']:.2f}"] + [""] * len(photo.boxes)
-        self.crop.set_data(numbers["crop"].permute(1, 2, 0).clamp(0, 1))
+        self.crop.set_data(numbers["crop"].permute(1, 2, 0).clamp(0, 1).numpy())
         for bar, text, name, share in zip(
             self.bars, self.names, numbers["names"], numbers["probabilities"], strict=True
         ):
@@ -183,7 +186,7 @@ class FirstLook(Explorer):
     def draw_map(self, numbers: dict[str, Any]) -> None:
         """Show the map with the box in cells on it; the brightest cell is the largest number."""
         high, wide = numbers["map"].shape
-        self.map.set(data=numbers["map"], extent=(0, wide, high, 0), clim=(0, numbers["map"].max().item()))
+        self.map.set(data=numbers["map"].numpy(), extent=(0, wide, high, 0), clim=(0, numbers["map"].max().item()))
         which = "mean of all channels" if numbers["channel"] < 0 else f"channel {numbers['channel']}"
         self.map_name.set_text(f"feature map, {wide} x {high} cells, {which}")
         x1, y1, x2, y2 = numbers["cells"].tolist()

@@ -15,7 +15,7 @@ from rcnnlib.ops.boxes import box_iou
 from rcnnlib.ops.matcher import POSITIVE, match_proposals
 from rcnnlib.view.canvas import Canvas, Chart
 from rcnnlib.view.explorers.base import Explorer, slider
-from rcnnlib.view.plotting import readable_on, to_boxes
+from rcnnlib.view.plotting import Kind, readable_on, to_boxes
 
 
 def iou_table(boxes: torch.Tensor, threshold: float, *, count: int) -> dict[str, Any]:
@@ -27,7 +27,7 @@ def iou_table(boxes: torch.Tensor, threshold: float, *, count: int) -> dict[str,
     return {
         "proposals stand for": found,
         "their IoU": match.iou,
-        "best proposal of each ground truth": table.argmax(dim=0),
+        "best IoU of each ground truth": table.amax(dim=0),
         "table": table,
     }
 
@@ -38,17 +38,19 @@ class IouTable(Explorer):
     def __init__(self, image: Any, truths: Any, proposals: Any, alt: str) -> None:
         """Show ``image`` with ``truths`` (M, 4) and ``proposals`` (N, 4) to drag; ``alt`` says what the photo shows."""
         rows, columns = to_boxes(proposals), to_boxes(truths)
+        draggable: Kind = "proposal"
+        fixed: Kind = "ground_truth"
         self.compute = partial(iou_table, count=len(rows))
         canvas = Canvas(
             image,
             [*rows, *columns],
-            kinds=["proposal"] * len(rows) + ["ground_truth"] * len(columns),
+            kinds=[*[draggable] * len(rows), *[fixed] * len(columns)],
             labels=[str(n) for n in (*range(len(rows)), *range(len(columns)))],
             editable=range(len(rows)),
             alt=alt,
-            display_width=460,
+            display_width=430,
         )
-        chart = Chart(410, 310)
+        chart = Chart(380, 300)
         self._draw_table(chart, len(rows), len(columns))
         controls = {"threshold": slider("positive from", 0.5, 0.0, 1.0, 0.05)}
         super().__init__(controls, canvas=canvas, chart=chart, title="IoU table")

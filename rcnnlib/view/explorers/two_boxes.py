@@ -51,7 +51,7 @@ class TwoBoxes(Explorer):
 
     def __init__(self, image: Any, boxes: Any, alt: str) -> None:
         """Show ``image`` with ``boxes`` (2, 4), ground truth first; ``alt`` says what the photo shows."""
-        canvas = Canvas(image, boxes, kinds=["ground_truth", "detection"], editable=[0, 1], alt=alt, display_width=440)
+        canvas = Canvas(image, boxes, kinds=["ground_truth", "detection"], editable=[0, 1], alt=alt, display_width=410)
         ends = {"left": canvas.width, "top": canvas.height, "width": canvas.width, "height": canvas.height}
         self.places = {name: slider(f"detection: {name}", 0, 0, end, 1) for name, end in ends.items()}
         controls = {
@@ -59,7 +59,7 @@ class TwoBoxes(Explorer):
             "background": slider("background below", 0.3, 0.0, 1.0, 0.05),
             "bug": choice("planted bug", BUGS),
         }
-        chart = Chart(430, 330, rows=2)
+        chart = Chart(400, 320, rows=2)
         self.paper, self.scale = chart.axes
         self._draw_paper(canvas)
         self._draw_scale()
@@ -69,6 +69,8 @@ class TwoBoxes(Explorer):
         columns = [ipywidgets.VBox(list(column.values())) for column in (self.places, controls)]
         both = ipywidgets.Box(columns, layout=ipywidgets.Layout(flex_flow="row wrap", overflow="visible"))
         self.children = [both, *self.children[len(controls) :]]
+        for control in (*self.places.values(), controls["positive"], controls["background"]):
+            control.layout.width = "400px"
         for place in self.places.values():
             place.observe(self._move_detection, "value")
 
@@ -76,8 +78,9 @@ class TwoBoxes(Explorer):
         """The boxes as the program sees them: two light areas make the union, the dark one is the intersection."""
         self.paper.get_gridspec().set_height_ratios([4, 1])
         self.paper.set(xlim=(0, canvas.width), ylim=(canvas.height, 0), xticks=[], yticks=[], aspect="equal")
-        self.paper.set_title("what the program sees: union, intersection (dark)")
-        self.paper.spines[:].set_visible(True)
+        self.paper.set_title("union (light), intersection (dark)")
+        for spine in self.paper.spines.values():
+            spine.set_visible(True)
         edges = [(STYLES["ground_truth"].colour, "-"), (STYLES["detection"].colour, "--"), (LINES[0], "-")]
         faces = [f"{LINES[0]}44", f"{LINES[0]}44", LINES[0]]
         self.areas = [
