@@ -1,4 +1,4 @@
-"""The type checker of the test run: beartype, with an int accepted where a float is asked for, as Python itself does."""
+"""The type checker of the test run: beartype, which takes an int where a float is asked for, as Python does."""
 
 from beartype import BeartypeConf, beartype
 

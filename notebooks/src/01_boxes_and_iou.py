@@ -21,7 +21,8 @@
 # | 6 Boxes without area | extra | 3 |
 # | 7 Papers and codes | extra | 6 |
 #
-# Run the cells from top to bottom. Where the page says **Predict**, choose first. Then go on.
+# Run the cells from top to bottom. Where the page asks you to predict, choose first. Then go on.
+# (The code of these cells is collapsed, because it knows the answer.)
 
 # %%
 from rcnnlib.view.notebook import predict, setup, show_source
@@ -126,7 +127,6 @@ check_convert(my_convert)
 
 # %% [markdown] tags=["core"]
 # **One solution.** The next cell is collapsed. Try first. Then click the three dots to open it.
-# (The **Predict** cells are collapsed too: their code knows the answer.)
 
 
 # %% jupyter={"source_hidden": true}
@@ -402,7 +402,7 @@ def shrunk(box, iou):
 
 
 # %%
-fig, axes = figure(800, 390, rows=2, columns=3, alt="The owl's box and a second one;")
+fig, axes = figure(740, 360, rows=2, columns=3, alt="The owl's box and a second one;")
 truth = owl.boxes[0]
 for column, wanted in enumerate((0.3, 0.5, 0.7)):
     for ax, make in zip(axes[:, column], (shifted, shrunk), strict=True):
@@ -415,7 +415,7 @@ for column, wanted in enumerate((0.3, 0.5, 0.7)):
 fig
 
 # %% [markdown] tags=["core"]
-# Solid: ground truth. Dashed: detection. At 0.7 you would say "good". At 0.5 it is "well, it found the owl".
+# Solid: ground truth. Dashed: detection. Would you accept the middle column? Fast R-CNN does: 0.5 is enough (section 7).
 # Two boxes with the *same* IoU can be wrong in very different ways: compare the rows.
 #
 # **Move.** Drag either box, or use the sliders. Arrow keys work too: click a box first.
@@ -435,7 +435,7 @@ predict(
 )
 
 # %%
-from rcnnlib.view.explorers.two_boxes import TwoBoxes
+from rcnnlib.view.explorers.two_boxes import BUGS, TwoBoxes, two_boxes
 
 TwoBoxes(owl.image, [truth.tolist(), [370, 120, 560, 390]], alt="An owl on a branch")
 
@@ -461,9 +461,10 @@ for name, box in (("near", near), ("far", far)):
     print(f"{name:>4}: {box[2] - box[0]:.0f} pixels wide, {box[3] - box[1]:.0f} high")
 
 # %%
-fig, ax = figure(460, 345, alt="Nine bison; the boxes of two are drawn, near and far")
+fig, ax = figure(400, 300, alt="Nine bison; the boxes of two are drawn, near and far")
 show_image(ax, bison.image)
-draw_boxes(ax, torch.stack((near, far)), kind="ground_truth", labels=["near", "far"])
+draw_boxes(ax, torch.stack((near, far)), kind="ground_truth", labels=["near", ""])
+ax.text(far[0] - 8, far[3], "far", ha="right", bbox={"facecolor": "white", "edgecolor": "none"})
 fig
 
 
@@ -507,7 +508,7 @@ for name, curve in curves.items():
 
 # %% [markdown] tags=["core"]
 # IoU is relative to the size of the box. For small objects it is unforgiving.
-# Keep this in mind when a detector "cannot find" small things: often it finds them, a few pixels off.
+# Keep this in mind when a detector "cannot find" small things. A few pixels may be all that is missing.
 
 # %% [markdown] tags=["core"]
 # ## 4 · Many boxes at once
@@ -523,11 +524,11 @@ birds = photos[places["chicken.jpg"]]
 proposals = torch.tensor(
     [
         [30, 90, 150, 330],
-        [225, 75, 365, 300],
+        [225, 95, 365, 325],
         [235, 60, 450, 345],
         [425, 60, 635, 400],
         [150, 200, 230, 400],
-        [335, 210, 445, 345.0],
+        [340, 250, 450, 348.0],
     ]
 )
 
@@ -542,7 +543,7 @@ def draw_birds(ax):
 
 
 # %%
-fig, ax = figure(460, 307, alt="Four chickens with ground truths 0 to 3, six proposals 0 to 5")
+fig, ax = figure(430, 287, alt="Four chickens with ground truths 0 to 3, six proposals 0 to 5")
 draw_birds(ax)
 draw_boxes(ax, proposals, kind="proposal", labels=range(len(proposals)))
 fig
@@ -553,9 +554,11 @@ fig
 # %%
 table = box_iou(proposals, birds.boxes)
 fig, ax = figure(420, 400, alt=f"A table of 6 x 4 IoUs; the largest is {table.max():.4f}")
-show_map(ax, table, text=".2f").set_title("columns: ground truths 0 to 3")
+show_map(ax, table, text=".2f").set_title("ground truth", pad=22)
 for row in range(len(proposals)):
     ax.text(-0.1, row + 0.5, f"proposal {row}", ha="right", va="center")
+for column in range(len(birds.boxes)):
+    ax.text(column + 0.5, -0.15, column, ha="center")
 fig
 
 # %% jupyter={"source_hidden": true}
@@ -614,6 +617,10 @@ def my_best_match(iou, threshold):
 check_best_match(my_best_match)
 
 
+# %% [markdown] tags=["core"]
+# **One solution**, collapsed: row by row.
+
+
 # %% jupyter={"source_hidden": true}
 def best_match_by_hand(iou, threshold):
     """Row by row, column by column."""
@@ -653,7 +660,7 @@ print("loop and library agree;", (library >= 0).sum().item(), "of", len(boxes), 
 # %%
 labels = best_match_by_hand(table, 0.5)
 found, names = labels >= 0, [f"is {label}" for label in labels.tolist() if label >= 0]
-fig, ax = figure(430, 287, alt=f"The six proposals after matching at 0.5: {labels.tolist()}")
+fig, ax = figure(390, 260, alt=f"The six proposals after matching at 0.5: {labels.tolist()}")
 draw_birds(ax)
 draw_boxes(ax, proposals[found], kind="proposal", labels=names)
 draw_boxes(ax, proposals[~found], kind="note", labels=["background"] * 2)
@@ -730,16 +737,28 @@ print("with +1:    half of the picture, width", (5 / 2 - 2 / 2 + 1))
 # %% [markdown] tags=["extra"]
 # Half of 4 is 2. With + 1 it became 2.5.
 #
-# **Plant the bug.** Choose a bug below. The photo still shows what *you* drew; the chart shows what the *program* sees.
-# Before you choose: which bug costs the far bison more, `xywh read as xyxy` or `+1`?
+# **Plant the bug.** Below you can choose one. The photo still shows what *you* drew.
+# The chart shows what the *program* sees. Predict first.
 
 # %%
 # Only the upper right corner of the photo, where the far one grazes.
 pair = torch.stack((far, far + 3)) - torch.tensor([480.0, 0, 480, 0])
-bugs = TwoBoxes(bison.image[:, :120, 480:], pair, alt="Bison, far away")
-for bug in ("none", "+1", "xywh read as xyxy"):
-    print(f"{bug:>18}: IoU {bugs.set(bug=bug).numbers['IoU']:.4f}")
-bugs.set(bug="+1")
+ious = {bug: two_boxes(pair, 0.7, 0.3, bug)["IoU"] for bug in BUGS}
+
+# %% jupyter={"source_hidden": true}
+predict(
+    "The detection is 3 pixels off. What does the + 1 do to the IoU of the far bison?",
+    ["it falls", "it stays the same", "it grows a little"],
+    lambda: "it grows a little" if 0 < ious["+1"] - ious["none"] < 0.1 else "it falls",
+    "Both boxes look larger than they are, and so does their overlap.",
+)
+
+# %%
+TwoBoxes(bison.image[:, :120, 480:], pair, alt="Bison, far away").set(bug="+1")
+
+# %%
+for bug, iou in ious.items():
+    print(f"{bug:>16}: IoU {iou:.4f}")
 
 # %% [markdown] tags=["extra"]
 # The + 1 hides: the number looks reasonable, and it is wrong. The format bug shouts: the IoU is 0.
@@ -849,7 +868,7 @@ for value, name in word.items():
 # ## Summary
 #
 # - A box is four numbers **and** a format. A wrong format raises no error.
-# - IoU = intersection / union. Half an overlap is only a third.
+# - IoU = intersection / union. Two squares that overlap by half have IoU 1/3.
 # - The same few pixels cost a small box far more than a large one.
 # - `box_iou` makes a table: rows are proposals, columns are ground truths. Best of a row, best of a column.
 # - Thresholds turn IoU into positive, background, ignored. These labels are made, not given.

@@ -4,11 +4,12 @@ Ours and theirs run in turn, so that a machine that slows down slows both; the r
 ``python -m rcnnlib benchmark ops`` prints every row of the budget. A row whose peer is not installed says so.
 """
 
+import math
 import multiprocessing
-import resource
 import statistics
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -169,10 +170,17 @@ def pool_2000() -> None:
     roi_pool(torch.randn(1, 512, 50, 75), random_boxes(1, 2000, size=(1200.0, 800.0)), 7, spatial_scale=1 / 16)
 
 
+def _peak() -> float:
+    """Return the most memory that this process has held, in GB; NaN where the system is not Linux."""
+    status = Path("/proc/self/status")  # getrusage would tell the parent's peak too, which a child inherits
+    lines = status.read_text().splitlines() if status.is_file() else []
+    return next((int(line.split()[1]) / 1e6 for line in lines if line.startswith("VmHWM")), math.nan)
+
+
 def _measure_peak(work: Work, answer) -> None:
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _peak()
     work()
-    answer.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+    answer.put(_peak() - before)
 
 
 def peak_memory(work: Work) -> float:
@@ -181,9 +189,9 @@ def peak_memory(work: Work) -> float:
     answer = context.Queue()
     process = context.Process(target=_measure_peak, args=(work, answer))
     process.start()
-    kilobytes = answer.get(timeout=120)
+    gigabytes = answer.get(timeout=120)
     process.join()
-    return kilobytes / 1e6
+    return gigabytes
 
 
 def _opencv_boxes(image: Tensor) -> Tensor:

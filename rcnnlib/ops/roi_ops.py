@@ -91,8 +91,8 @@ def roi_pool(
 ) -> Float[Tensor, "*B R C p q"]:
     """Return the maximum of each bin of each region (Fast R-CNN 2.1); an empty bin gives 0.
 
-    Boxes are in pixels, ``features`` finite. Values are torchvision's bit for bit, and so are gradients, but where
-    several cells of a bin hold its maximum, another of them may receive the gradient.
+    Boxes are in pixels, ``features`` finite. Values are torchvision's bit for bit, gradients are but for the
+    order of summation; and where several cells of a bin hold its maximum, another of them may receive the gradient.
     """
     p, q = _pair(output_size)
     maps, regions = _flatten_batch(features, boxes)
@@ -205,20 +205,27 @@ def roi_align(
             f"sampling_ratio must be a fixed number of samples, 1 or more, got {sampling_ratio}; the usual is 2"
         )
     (p, q), (maps, regions) = _pair(output_size), _flatten_batch(features, boxes)
-    channels, h, w = maps.shape[1:]
     x1, y1, x2, y2 = (project(regions, spatial_scale) - (0.5 if aligned else 0.0)).unbind(-1)
     least = -torch.inf if aligned else 1.0
-    y, y_weight = _sample_axis(y1, (y2 - y1).clamp(min=least), p, sampling_ratio, h)
-    x, x_weight = _sample_axis(x1, (x2 - x1).clamp(min=least), q, sampling_ratio, w)
-    # A bin is a weighted sum of 16 cells (2 samples between 2 cells on each axis), and so one bag of an embedding bag:
-    # the cells are its vocabulary. One pass over the rows, where torchvision visits every channel for itself.
-    image = torch.arange(len(maps), device=maps.device).view(-1, 1, 1, 1)
-    cells = ((image * h + y) * w)[..., :, None, :, None] + x[..., None, :, None, :]  # n R p q 4 4
-    weights = (y_weight[..., :, None, :, None] * x_weight[..., None, :, None, :]).detach().to(maps.dtype)
+    y, y_weight = _sample_axis(y1, (y2 - y1).clamp(min=least), p, sampling_ratio, maps.shape[2])
+    x, x_weight = _sample_axis(x1, (x2 - x1).clamp(min=least), q, sampling_ratio, maps.shape[3])
+    weights = y_weight[..., :, None, :, None] * x_weight[..., None, :, None, :]  # n R p q 4 4
+    sums = _weighted_sums(maps, y[..., :, None, :, None], x[..., None, :, None, :], weights.detach().to(maps.dtype))
+    return sums.view(*boxes.shape[:-1], p, q, maps.shape[1]).movedim(-1, -3)
+
+
+def _weighted_sums(maps: Float[Tensor, "n C h w"], y: Tensor, x: Tensor, weights: Tensor) -> Float[Tensor, "N C"]:
+    """Return for each of N bins the weighted sum of its cells: 16, for 2 samples between 2 cells on each axis.
+
+    So each bin is a bag of an embedding bag whose vocabulary are the cells: one pass over whole rows of channels, where
+    torchvision visits every channel for itself.
+    """
+    _, channels, h, w = maps.shape
+    image = torch.arange(len(maps), device=maps.device).view(-1, 1, 1, 1, 1, 1)
+    cells = (image * h + y) * w + x
     vocabulary = maps.permute(0, 2, 3, 1).contiguous().view(-1, channels)  # strided rows would be ten times slower
-    bags = cells.flatten(0, -3).flatten(1), weights.flatten(0, -3).flatten(1)
-    sums = F.embedding_bag(bags[0], vocabulary, mode="sum", per_sample_weights=bags[1])
-    return sums.view(*boxes.shape[:-1], p, q, channels).movedim(-1, -3)
+    bags, weights = (table.flatten(0, 3).flatten(1) for table in (cells, weights))
+    return F.embedding_bag(bags, vocabulary, mode="sum", per_sample_weights=weights)
 
 
 def _sample_axis(first: Float[Tensor, "n R"], length: Float[Tensor, "n R"], bins: int, samples: int, limit: int):
@@ -268,26 +275,30 @@ def warp(
     crop is bilinear at its centre, with no blur before shrinking, as in the authors' code.
     """
     (s, t), (pictures, regions) = _pair(size), _flatten_batch(images, boxes)
+    n, channels, height, width = pictures.shape
     if min(s, t) <= 2 * context:
         raise ValueError(f"size must be larger than twice the context ({context} pixels on each side), got {(s, t)}")
-    n, channels, height, width = pictures.shape
-    x1, y1, x2, y2 = regions.unbind(-1)
-    x, y = _crop_axis(x1, x2, t, context), _crop_axis(y1, y2, s, context)  # n R T and n R S
-    grid = torch.stack(
-        torch.broadcast_tensors((2 * x / width - 1).unsqueeze(-2), (2 * y / height - 1).unsqueeze(-1)), -1
-    )
-    # All regions of a picture are one tall grid of R * S rows: no loop, and the picture is not copied for each.
-    grid = grid.flatten(1, 2)
-    crops = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    crops = crops.view(n, channels, regions.shape[1], s, t).transpose(1, 2)
+    if len(fill) != channels:
+        raise ValueError(f"fill must have one number for each of the {channels} channels, got {len(fill)}")
     bottom, right = (height, width) if sizes is None else sizes.reshape(n, 2, 1, 1).unbind(1)
-    outside = ((y < 0) | (y > bottom)).unsqueeze(-1) | ((x < 0) | (x > right)).unsqueeze(-2)  # n R S T
+    y, above = _crop_axis(regions[..., 1::2], s, context, height, bottom)
+    x, beside = _crop_axis(regions[..., 0::2], t, context, width, right)
+    # All regions of a picture are one tall grid of R * S rows: no loop, and the picture is not copied for each.
+    grid = torch.stack(torch.broadcast_tensors(x.unsqueeze(-2), y.unsqueeze(-1)), dim=-1).flatten(1, 2)
+    crops = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    crops = crops.view(n, channels, regions.shape[1], s, t)
     for channel, value in enumerate(fill):
-        crops[:, :, channel].masked_fill_(outside, value)
-    return crops.reshape(*boxes.shape[:-1], channels, s, t)
+        crops[:, channel].masked_fill_(above.unsqueeze(-1) | beside.unsqueeze(-2), value)
+    return crops.transpose(1, 2).reshape(*boxes.shape[:-1], channels, s, t)
 
 
-def _crop_axis(first: Float[Tensor, "n R"], last: Float[Tensor, "n R"], size: int, context: int) -> Tensor:
-    """Return where on the picture the pixel centres of a crop lie, along one axis: the box fills size - 2 context."""
-    centres = torch.arange(size, dtype=first.dtype, device=first.device) + 0.5 - context
-    return first.unsqueeze(-1) + centres * ((last - first) / (size - 2 * context)).unsqueeze(-1)
+def _crop_axis(sides: Float[Tensor, "n R 2"], size: int, context: int, length: int, end: int | Tensor):
+    """Return where the pixel centres of a crop lie on one axis, from -1 to 1 over ``length``, and which are outside.
+
+    The box fills the crop but for ``context`` on both sides; the picture reaches from 0 to ``end`` <= ``length``.
+    """
+    first, last = sides.unsqueeze(-1).unbind(-2)
+    centres = torch.arange(size, dtype=sides.dtype, device=sides.device) + 0.5 - context
+    at = first + centres * (last - first) / (size - 2 * context)
+    outside = (at < 0) | (at > end)
+    return 2 * at.clamp(max=end - 0.5) / length - 1, outside  # the last centre: padding must not shine in

@@ -170,6 +170,11 @@ class Notebook:
         return self.page.locator("canvas.rcnn-canvas:visible")
 
     @property
+    def movable(self) -> Locator:
+        """The canvases with a box that can be moved."""
+        return self.page.locator("canvas.rcnn-canvas[aria-label*='Arrow keys']:visible")
+
+    @property
     def sliders(self) -> Locator:
         """The handles of all sliders."""
         return self.page.locator(".noUi-handle:visible")
@@ -225,6 +230,11 @@ class Notebook:
         place.focus()
         for _ in range(times):
             self.page.keyboard.press(key)
+
+    def nudge(self, canvas: Locator) -> None:
+        """Move the selected box of a canvas, whichever border it may stand at."""
+        for key in ("ArrowLeft", "ArrowDown"):
+            self.press(canvas, key, 5)
 
     def close(self) -> None:
         """Shut the kernel down and close the page."""

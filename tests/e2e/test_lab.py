@@ -138,7 +138,7 @@ def test_lesson_runs_and_its_exhibits_move(lab, browser, lesson):
     page.run_all(patience=300_000)
     page.assert_clean()
     keep_pictures(page, lesson.stem)
-    for places, move in ((page.sliders, page.drag_slider), (page.canvases, lambda c: page.press(c, "ArrowLeft", 5))):
+    for places, move in ((page.sliders, page.drag_slider), (page.movable, page.nudge)):
         if places.count():
             before = page.numbers()
             move(places.first)

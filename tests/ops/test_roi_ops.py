@@ -237,8 +237,9 @@ def test_warp_fills_what_is_padding():
     image = torch.zeros(1, 3, 8, 16)
     image[..., :8] = 1.0  # the picture is 8 x 8, the rest is padding
     box = torch.tensor([[[0.0, 0.0, 16.0, 8.0]]])
-    crop = warp(image, box, (8, 16), context=0, sizes=torch.tensor([[8.0, 8.0]]), fill=(0.2, 0.3, 0.4))
-    torch.testing.assert_close(crop[0, 0, :, 0, 7:9], torch.tensor([[1.0, 0.2], [1.0, 0.3], [1.0, 0.4]]))
+    crop = warp(image, box, (8, 64), context=0, sizes=torch.tensor([[8.0, 8.0]]), fill=(0.2, 0.3, 0.4))
+    # Four pixels of the crop for one of the picture: 31 is centred on 7.875, still the picture, without a shadow.
+    torch.testing.assert_close(crop[0, 0, :, 0, 31:33], torch.tensor([[1.0, 0.2], [1.0, 0.3], [1.0, 0.4]]))
 
 
 # --- what holds for all ---------------------------------------------------------------------------------------------
@@ -284,6 +285,8 @@ def test_options_out_of_range_are_refused():
         roi_align(features, boxes, spatial_scale=1 / 16, sampling_ratio=-1)
     with pytest.raises(ValueError, match="size must be larger"):
         warp(features, boxes, 32, context=16)
+    with pytest.raises(ValueError, match="fill must have one number for each of the 3 channels"):
+        warp(features, boxes, 64, fill=(0.5,))
 
 
 @ALL

@@ -21,6 +21,7 @@ def noise(height: int, width: int) -> np.ndarray:
 def test_pixels_of_the_picture_are_box_coordinates():
     _, ax = figure(400, 300, alt="")
     show_image(ax, torch.zeros(3, 30, 40))
+    assert ax.images[0].get_extent() == [0, 40, 30, 0]
     assert ax.get_xlim() == (0, 40)
     assert ax.get_ylim() == (30, 0)
     draw_boxes(ax, torch.tensor([[10.0, 5.0, 20.0, 15.0]]), kind="proposal")

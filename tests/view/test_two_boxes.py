@@ -43,11 +43,17 @@ def explorer() -> TwoBoxes:
     return TwoBoxes(PHOTO, PAIR, alt="a gradient")
 
 
-@pytest.mark.parametrize(
-    "change",
-    [{"positive": 0.6}, {"background": 0.69}, {"bug": "+1"}, {"bug": BUGS[1]}, {"boxes": PAIR + torch.tensor([[0.0], [9]])},
-     {"boxes": PAIR + torch.tensor([[9.0], [0]])}],
-)  # fmt: skip
+CHANGES = [
+    {"positive": 0.6},
+    {"background": 0.69},
+    {"bug": "+1"},
+    {"bug": BUGS[1]},
+    {"boxes": PAIR + torch.tensor([[0.0], [9]])},
+    {"boxes": PAIR + torch.tensor([[9.0], [0]])},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES)
 def test_every_control_of_two_boxes_changes_the_numbers(change):
     shown = explorer()
     before, picture = repr(shown), shown.chart.value

@@ -32,7 +32,7 @@ class BoxFormats(Explorer):
             name: slider(f"{name} number", value, 0, 640, 1) for name, value in zip(names, numbers, strict=True)
         }
         controls["read_as"] = choice("Read as", FORMATS)
-        super().__init__(controls, canvas=Canvas(image, alt=alt, display_width=520), title="Box formats")
+        super().__init__(controls, canvas=Canvas(image, alt=alt, display_width=460), title="Box formats")
 
     def draw(self, numbers: dict[str, Any]) -> None:
         """Show the box where the format puts it."""

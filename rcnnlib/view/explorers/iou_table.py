@@ -58,7 +58,7 @@ class IouTable(Explorer):
     def _draw_table(self, chart: Chart, rows: int, columns: int) -> None:
         """Cells with their numbers, the name of each row on its left."""
         axes = chart.axes
-        self.cells = axes.imshow(torch.zeros(rows, columns), vmin=0, vmax=1, cmap="cividis", aspect="auto")
+        self.cells = axes.imshow(torch.zeros(rows, columns).numpy(), vmin=0, vmax=1, cmap="cividis", aspect="auto")
         self.texts = [[axes.text(m, n, "", ha="center", va="center") for m in range(columns)] for n in range(rows)]
         self.names = [axes.text(-0.6, n, "", ha="right", va="center") for n in range(rows)]
         axes.set(xticks=range(columns), yticks=[], title="columns: ground truths")
@@ -71,7 +71,7 @@ class IouTable(Explorer):
     def draw(self, numbers: dict[str, Any]) -> None:
         """Write the table anew, and beside each row what its proposal stands for."""
         table = numbers["table"]
-        self.cells.set_data(table)
+        self.cells.set_data(table.numpy())
         for row, texts in zip(table.tolist(), self.texts, strict=True):
             for value, text in zip(row, texts, strict=True):
                 text.set_text(f"{value:.2f}")

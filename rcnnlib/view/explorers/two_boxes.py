@@ -18,6 +18,7 @@ from rcnnlib.view.explorers.base import Explorer, choice, slider
 from rcnnlib.view.plotting import LINES, STYLES
 
 BUGS = ("none", "xywh read as xyxy", "+1")
+WIDTH = 410  # of the photo, CSS pixels
 ZONES = ("background", "ignored", "positive")
 
 
@@ -51,7 +52,9 @@ class TwoBoxes(Explorer):
 
     def __init__(self, image: Any, boxes: Any, alt: str) -> None:
         """Show ``image`` with ``boxes`` (2, 4), ground truth first; ``alt`` says what the photo shows."""
-        canvas = Canvas(image, boxes, kinds=["ground_truth", "detection"], editable=[0, 1], alt=alt, display_width=410)
+        canvas = Canvas(
+            image, boxes, kinds=["ground_truth", "detection"], editable=[0, 1], alt=alt, display_width=WIDTH
+        )
         ends = {"left": canvas.width, "top": canvas.height, "width": canvas.width, "height": canvas.height}
         self.places = {name: slider(f"detection: {name}", 0, 0, end, 1) for name, end in ends.items()}
         controls = {
@@ -115,7 +118,10 @@ class TwoBoxes(Explorer):
         sides = (detection[0], detection[1], detection[2] - detection[0], detection[3] - detection[1])
         for place, side in zip(self.places.values(), sides, strict=True):
             place.value = round(float(side))
-        self.canvas.labels = ["ground truth", f"detection, IoU {numbers['IoU']:.2f}"]
+        zoom = WIDTH / self.canvas.width
+        # One label would cover the other: colour and dashes are enough then.
+        near = abs(truth[0] - detection[0]) * zoom < 90 and abs(truth[1] - detection[1]) * zoom < 22
+        self.canvas.labels = ["" if near else "ground truth", f"detection, IoU {numbers['IoU']:.2f}"]
         seen = numbers["program sees"].tolist()
         shared = [max(truth[0], seen[0]), max(truth[1], seen[1]), min(truth[2], seen[2]), min(truth[3], seen[3])]
         if not numbers["intersection"]:
