@@ -53,6 +53,7 @@ fig
 
 # %% [markdown] tags=["core"]
 # **Predict.** Answer before you look. A wrong guess costs nothing here, and nobody sees it.
+# Where a result follows below, it is folded: three dots, click on them when you have guessed.
 
 # %%
 predict(
@@ -179,10 +180,10 @@ def say(photo, box):
 say(dog, [24, 16, 568, 456])
 
 # %% [markdown] tags=["core"]
-# `name_crop` is three lines. `warp` cuts and stretches; `softmax` makes probabilities out of scores.
+# Two lines do it. `warp` cuts and stretches. `softmax` turns the network's scores into probabilities.
 
 # %%
-show_source(name_crop)
+show_source(name_crop, docstring=False)
 
 # %% [markdown] tags=["core"]
 # We gave it the ground truth itself. The network is sure: the numbers behind the names are *probabilities*, and the
@@ -201,7 +202,7 @@ predict(
     why="A head is enough for a name. The cell below shows the numbers.",
 )
 
-# %%
+# %% jupyter={"outputs_hidden": true}
 say(dog, [400, 16, 568, 240])
 
 # %% [markdown] tags=["core"]
@@ -213,24 +214,24 @@ say(dog, [24, 180, 568, 456])
 # %% [markdown] tags=["core"]
 # A much better box with a wrong name. **A name tells us little about the box.**
 #
-# **Predict.** And a box with no animal in it? On the next photo, the lowest 100 rows hold only snow.
+# **Predict.** And a box with no animal in it? On the next photo, the lowest 100 rows hold only snow and twigs.
 
 # %%
 bear = open_photo("polar_bear", net)
-fig, ax = figure(420, 315, alt="A polar bear; the box (0, 380, 640, 480) holds only snow")
+fig, ax = figure(420, 315, alt="A polar bear; the box (0, 380, 640, 480) holds snow and twigs")
 draw_boxes(show_image(ax, bear.image), bear.boxes, kind="ground_truth", labels=["ground truth"])
-draw_boxes(ax, [[0, 380, 640, 480]], kind="proposal", labels=["only snow"])
+draw_boxes(ax, [[0, 380, 640, 480]], kind="proposal", labels=["snow and twigs"])
 fig
 
 # %%
 predict(
-    "What does the network say about a box full of snow?",
+    "What does the network say about a box of snow and twigs?",
     ["snow", "nothing", "the name of something that is not there"],
     answer="the name of something that is not there",
     why="It must choose one of its 1000 names, and none of them is “snow” or “nothing”.",
 )
 
-# %%
+# %% jupyter={"outputs_hidden": true}
 say(bear, [0, 380, 640, 480])
 print("snow" in imagenet_classes(), "nothing" in imagenet_classes())
 
@@ -241,7 +242,7 @@ print("snow" in imagenet_classes(), "nothing" in imagenet_classes())
 # %% [markdown] tags=["core"]
 # ### Move it
 #
-# Drag the orange box. Pull at a corner to change its size. Below, the sliders do the same.
+# Drag the orange box. Pull at a corner to change its size. The sliders do the same.
 #
 # - **Crop:** what the network is given. It is stretched: do you see it?
 # - **Names:** its three best answers.
@@ -251,11 +252,12 @@ print("snow" in imagenet_classes(), "nothing" in imagenet_classes())
 #
 # Before you move it, predict:
 #
-# 1. How small can the box be with the name still right? Where must it lie?
-# 2. Can you get an IoU above 0.5 with a wrong name?
-# 3. Take *jaguar*. What does it say for the whole photo, and what for one animal alone?
-# 4. Choose *strongest in box*: of all channels, the one that stands out most inside your box. Move from the head to
-# the tail. Is it the same channel?
+# 1. Move the orange box about, all of it inside the green one. What does the IoU do?
+# 2. How small can the box be with the name still right? Where must it lie?
+# 3. Can you get an IoU above 0.5 with a wrong name?
+# 4. Take *jaguar*. What does it say for the whole photo, and what for one animal alone?
+# 5. Choose *strongest in box*: of all channels, the one that stands out most inside your box. Move from the head to the
+#    tail. Is it the same channel?
 
 # %%
 FirstLook()
@@ -263,7 +265,10 @@ FirstLook()
 # %% [markdown] tags=["core"]
 # <details><summary>What we found</summary>
 #
-# 1. The head is enough, as you saw above. 2. The box without the head, above. 3 and 4. See the next two cells.
+# 1. It stays the same. What the two boxes share is the whole orange box, wherever it lies.
+# 2. The head is enough, as you saw above.
+# 3. The box without the head, above.
+# 4 and 5. See the next two cells.
 # </details>
 
 # %%
@@ -326,7 +331,7 @@ predict(
     why="Still far too many for one network pass each.",
 )
 
-# %%
+# %% jupyter={"outputs_hidden": true}
 print(f"{count_boxes(40, 30):,}")
 
 # %% [markdown] tags=["core"]
@@ -357,7 +362,7 @@ print(f"2000 crops hold {2000 * 224 * 224 / (640 * 480):.0f} times the pixels of
 # 4. **Faster R-CNN:** let the network propose the regions, too.
 #
 # The paper measured: R-CNN 47.0 seconds a picture, Fast R-CNN 0.32 (Fast R-CNN [4], Table 4; VGG16 on a GPU,
-# proposals not counted). The papers' times and yours cannot be compared, but their ratio is worth a line.
+# proposals not counted). Their seconds and yours cannot be compared. Their ratio:
 
 # %%
 print(f"R-CNN / Fast R-CNN: {47.0 / 0.32:.1f} times (the paper writes 146)")
@@ -464,7 +469,7 @@ print(f"Wild: {len(photos)} photos; Treetops, training part: {len(crowns)} tiles
 names = [file for _, file in photos.images]
 chosen = [photos[names.index(f"{name}.jpg")] for name in ("scarlet_macaw", "bison")]
 chosen += [crowns[5], crowns[20]]
-counts = [f"{len(p.boxes)} boxes, {len(p.ignore)} ignored" for p in chosen]
+counts = [f"boxes {len(p.boxes)}, ignored {len(p.ignore)}" for p in chosen]
 fig, axes = figure(850, 235, columns=4, alt=f"Two of Wild, two of Treetops: {counts}")
 for ax, picture, title in zip(axes, chosen, counts, strict=True):
     draw_boxes(show_image(ax, picture.image), picture.ignore, kind="ignored")

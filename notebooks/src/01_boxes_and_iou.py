@@ -140,7 +140,7 @@ def convert_by_hand(boxes, in_fmt, out_fmt):
         first = ((x1 + x2) / 2, (y1 + y2) / 2) if out_fmt == "cxcywh" else (x1, y1)
         last = (x2, y2) if out_fmt == "xyxy" else (x2 - x1, y2 - y1)
         rows.append((*first, *last))
-    return torch.tensor(rows)
+    return torch.tensor(rows).reshape(-1, 4)
 
 
 # %% [markdown] tags=["core"]
@@ -415,7 +415,8 @@ for column, wanted in enumerate((0.3, 0.5, 0.7)):
 fig
 
 # %% [markdown] tags=["core"]
-# Solid: ground truth. Dashed: detection. Would you accept the middle column? Fast R-CNN does: 0.5 is enough (section 7).
+# Solid: ground truth. Dashed: detection. Would you accept the middle column?
+# Fast R-CNN does: for its head 0.5 is enough (section 7).
 # Two boxes with the *same* IoU can be wrong in very different ways: compare the rows.
 #
 # **Move.** Drag either box, or use the sliders. Arrow keys work too: click a box first.
@@ -437,7 +438,7 @@ predict(
 # %%
 from rcnnlib.view.explorers.two_boxes import BUGS, TwoBoxes, two_boxes
 
-TwoBoxes(owl.image, [truth.tolist(), [370, 120, 560, 390]], alt="An owl on a branch")
+TwoBoxes(owl.image, [truth.tolist(), [375, 130, 560, 395]], alt="An owl on a branch")
 
 # %% [markdown] tags=["core"]
 # Try these. (Leave the planted bug at "none"; section 5 comes to it.)
@@ -631,7 +632,7 @@ def best_match_by_hand(iou, threshold):
             if row[column] > row[best]:
                 best = column
         answer.append(best if row[best] >= threshold else -1)
-    return torch.tensor(answer)
+    return torch.tensor(answer, dtype=torch.int64)
 
 
 # %% [markdown] tags=["core"]
@@ -660,7 +661,7 @@ print("loop and library agree;", (library >= 0).sum().item(), "of", len(boxes), 
 # %%
 labels = best_match_by_hand(table, 0.5)
 found, names = labels >= 0, [f"is {label}" for label in labels.tolist() if label >= 0]
-fig, ax = figure(390, 260, alt=f"The six proposals after matching at 0.5: {labels.tolist()}")
+fig, ax = figure(430, 287, alt=f"The six proposals after matching at 0.5: {labels.tolist()}")
 draw_birds(ax)
 draw_boxes(ax, proposals[found], kind="proposal", labels=names)
 draw_boxes(ax, proposals[~found], kind="note", labels=["background"] * 2)
@@ -786,7 +787,7 @@ print("on", len(some), "boxes with area the two agree")
 
 # %% [markdown] tags=["extra"]
 # NaN (*not a number*) is contagious: NaN plus 1 is NaN, and soon the loss is NaN. So ours is 0.
-# This is the only place where our IoU differs from torchvision's.
+# It is the one difference between our IoU and torchvision's, and it is on purpose.
 
 # %% [markdown] tags=["extra"]
 # ## 7 · Papers and codes
@@ -802,7 +803,7 @@ print("on", len(some), "boxes with area the two agree")
 # | Fast R-CNN, head | IoU ≥ 0.5 | 0.1 ≤ IoU < 0.5 | ignored | Fast R-CNN 2.3 |
 # | Faster R-CNN, RPN | IoU > 0.7, **or the best for an object** | IoU < 0.3 | ignored | Faster R-CNN 3.1.2 |
 #
-# (An *RPN* is the part of Faster R-CNN that makes proposals. Lesson after lesson will come to it.)
+# (The *RPN* is the part of Faster R-CNN that makes proposals; the *head* judges them. Both have lessons of their own.)
 #
 # "Or the best for an object" is the answer to section 4: an object that no box reaches with 0.7 still gets one.
 #

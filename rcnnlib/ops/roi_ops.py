@@ -8,7 +8,7 @@ Shapes:
     *B       leading batch dimensions (none for a single picture); inside, n is all of them in one
     R        regions (boxes)                       C, h, w  channels, rows and columns of the feature map
     p, q     rows and columns of bins              H, W     height and width of the picture, pixels
-    S, T     height and width of a crop, pixels
+    S, T     the same of a crop
 """
 
 import itertools
@@ -34,10 +34,8 @@ def _flatten_batch(maps: Shaped[Tensor, "*B C h w"], boxes: Float[Tensor, "*B R 
     """Return maps (n C h w) and boxes (n R 4) with all leading dimensions in one; without any, n is 1."""
     lead = maps.shape[:-3]
     if boxes.shape[:-2] != lead or boxes.shape[-1] != 4:
-        raise ValueError(
-            f"boxes must be {(*lead, 'R', 4)} to go with {tuple(maps.shape)}, got {tuple(boxes.shape)}; "
-            "give both the same leading dimensions, an image of its own to every row of boxes"
-        )
+        wanted, got = (*lead, "R", 4), tuple(boxes.shape)
+        raise ValueError(f"boxes must be {wanted} beside maps {tuple(maps.shape)}, got {got}; add the batch dimension")
     n = math.prod(lead)
     return maps.reshape(n, *maps.shape[-3:]), boxes.reshape(n, *boxes.shape[-2:])
 
@@ -201,9 +199,7 @@ def roi_align(
     to rounding; its ``sampling_ratio=-1`` is left out, since there the number of samples depends on the boxes.
     """
     if sampling_ratio < 1:
-        raise ValueError(
-            f"sampling_ratio must be a fixed number of samples, 1 or more, got {sampling_ratio}; the usual is 2"
-        )
+        raise ValueError(f"sampling_ratio must be a number of samples from 1 up, got {sampling_ratio}; 2 is usual")
     (p, q), (maps, regions) = _pair(output_size), _flatten_batch(features, boxes)
     x1, y1, x2, y2 = (project(regions, spatial_scale) - (0.5 if aligned else 0.0)).unbind(-1)
     least = -torch.inf if aligned else 1.0
@@ -252,11 +248,9 @@ def spatial_pyramid_pool(
 ) -> Float[Tensor, "*B R D"]:
     """Pool every region into grids of several sizes and join them to one vector (SPPnet 3.1; its 50 bins by default).
 
-    D is C times the number of all bins; the grids follow each other as in ``levels``, each with its channels first.
-    RoI pooling is the pyramid of a single level.
+    D is C times the number of all bins; grids follow each other as in ``levels``. RoI pooling is a single level of it.
     """
-    pooled = (roi_pool(features, boxes, level, spatial_scale=spatial_scale).flatten(-3) for level in levels)
-    return torch.cat(tuple(pooled), dim=-1)
+    return torch.cat([roi_pool(features, boxes, p, spatial_scale=spatial_scale).flatten(-3) for p in levels], dim=-1)
 
 
 def warp(
@@ -271,22 +265,19 @@ def warp(
     """Cut every region out and stretch it to one size, whatever its shape (R-CNN, appendix A, "warp").
 
     ``context`` pixels on each side of the crop show the surroundings, to the same scale. What lies outside the picture
-    gets the colour ``fill``; ``sizes`` says where pictures end (height, width) if they are padded. Each pixel of the
-    crop is bilinear at its centre, with no blur before shrinking, as in the authors' code.
+    gets the colour ``fill``; ``sizes`` (height, width) tells pictures from padding. Pixels of the crop are bilinear at
+    their centres, with no blur before shrinking, as in the authors' code.
     """
     (s, t), (pictures, regions) = _pair(size), _flatten_batch(images, boxes)
-    n, channels, height, width = pictures.shape
-    if min(s, t) <= 2 * context:
-        raise ValueError(f"size must be larger than twice the context ({context} pixels on each side), got {(s, t)}")
+    channels, height, width = pictures.shape[1:]
     if len(fill) != channels:
         raise ValueError(f"fill must have one number for each of the {channels} channels, got {len(fill)}")
-    bottom, right = (height, width) if sizes is None else sizes.reshape(n, 2, 1, 1).unbind(1)
+    bottom, right = (height, width) if sizes is None else sizes.reshape(len(pictures), 2, 1, 1).unbind(1)
     y, above = _crop_axis(regions[..., 1::2], s, context, height, bottom)
     x, beside = _crop_axis(regions[..., 0::2], t, context, width, right)
     # All regions of a picture are one tall grid of R * S rows: no loop, and the picture is not copied for each.
     grid = torch.stack(torch.broadcast_tensors(x.unsqueeze(-2), y.unsqueeze(-1)), dim=-1).flatten(1, 2)
-    crops = F.grid_sample(pictures, grid, mode="bilinear", padding_mode="border", align_corners=False)
-    crops = crops.view(n, channels, regions.shape[1], s, t)
+    crops = F.grid_sample(pictures, grid, padding_mode="border", align_corners=False).unflatten(2, (-1, s))
     for channel, value in enumerate(fill):
         crops[:, channel].masked_fill_(above.unsqueeze(-1) | beside.unsqueeze(-2), value)
     return crops.transpose(1, 2).reshape(*boxes.shape[:-1], channels, s, t)
@@ -297,6 +288,10 @@ def _crop_axis(sides: Float[Tensor, "n R 2"], size: int, context: int, length: i
 
     The box fills the crop but for ``context`` on both sides; the picture reaches from 0 to ``end`` <= ``length``.
     """
+    if size <= 2 * context:
+        raise ValueError(
+            f"size must be more than twice the context, or no room is left for the box; got {size}, {context}"
+        )
     first, last = sides.unsqueeze(-1).unbind(-2)
     centres = torch.arange(size, dtype=sides.dtype, device=sides.device) + 0.5 - context
     at = first + centres * (last - first) / (size - 2 * context)

@@ -3,6 +3,9 @@
 The wrong answers are written here as a learner would write them, apart from the ones that the checks imitate.
 """
 
+import ast
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -74,6 +77,22 @@ def test_every_known_mistake_is_called_by_its_name(name):
         said = CHECKS[name].judge(mistake.function)
         assert said.startswith(f"✗ {name}: ")
         assert said.endswith(mistake.hint)
+
+
+LESSON = Path(__file__).parents[2] / "notebooks" / "src" / "01_boxes_and_iou.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "solution"),
+    [("my_convert", "convert_by_hand"), ("my_iou", "iou_by_hand"), ("my_best_match", "best_match_by_hand")],
+)
+def test_the_solutions_printed_in_the_lesson_pass_and_are_short(name, solution):
+    tree = ast.parse(LESSON.read_text(encoding="utf-8"))
+    (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == solution]
+    assert function.end_lineno - function.lineno + 1 <= 12
+    space = {"torch": torch}
+    exec(compile(ast.Module([function], []), str(LESSON), "exec"), space)
+    assert CHECKS[name].judge(space[solution]).startswith("✓")
 
 
 # --- wrong answers as learners write them ---------------------------------------------------------------------------

@@ -272,8 +272,7 @@ def test_nothing_in_nothing_out(operator, images, regions):
     assert torch.equal(features.grad, torch.zeros_like(features))
 
 
-@ALL
-def test_boxes_of_another_batch_are_refused(operator):
+def test_boxes_of_another_batch_are_refused():
     inner = inspect.unwrap(roi_ops._flatten_batch)  # the shape checker of the tests would speak first
     with pytest.raises(ValueError, match=r"boxes must be \(2, 'R', 4\) .* got \(1, 4, 4\)"):
         inner(torch.randn(2, 3, 7, 10), torch.zeros(1, 4, 4))
@@ -283,7 +282,7 @@ def test_options_out_of_range_are_refused():
     features, boxes = torch.randn(3, 7, 10), torch.zeros(1, 4)
     with pytest.raises(ValueError, match="sampling_ratio must be"):
         roi_align(features, boxes, spatial_scale=1 / 16, sampling_ratio=-1)
-    with pytest.raises(ValueError, match="size must be larger"):
+    with pytest.raises(ValueError, match="size must be more than twice"):
         warp(features, boxes, 32, context=16)
     with pytest.raises(ValueError, match="fill must have one number for each of the 3 channels"):
         warp(features, boxes, 64, fill=(0.5,))

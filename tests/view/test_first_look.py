@@ -93,7 +93,7 @@ def test_mouse_and_sliders_hold_one_box():
     assert repr(explorer) != before
     explorer.controls["x"].value = 600
     assert explorer.canvas.boxes[0].tolist() == [600, 20, 640, 401]
-    assert "cells (37.50, 1.25, 40.00, 25.06)" in repr(explorer)
+    assert "cells (37.5, 1.25, 40, 25.0625)" in repr(explorer)
     explorer.set(photo="bison")
     assert len(explorer.canvas.boxes) == 10
     assert explorer.canvas.kinds[0] == "proposal"

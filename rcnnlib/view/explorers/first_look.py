@@ -107,7 +107,7 @@ class FirstLook(Explorer):
 
     from_canvas = ()  # the sliders hold the box; a drag moves them
 
-    def __init__(self, photos: Sequence[str] = PHOTOS, box: Sequence[int] = (200, 120, 240, 200)) -> None:
+    def __init__(self, photos: Sequence[str] = PHOTOS, box: Sequence[int] = (0, 120, 360, 340)) -> None:
         net = squeezenet()
         self.photo = cache(partial(open_photo, net=net))
         self.compute = partial(look_at, net=net, photos=self.photo)
@@ -194,7 +194,7 @@ class FirstLook(Explorer):
             frame.set_bounds(x1, y1, x2 - x1, y2 - y1)
 
     def tell(self, numbers: dict[str, Any]) -> str:
-        """Say IoU, names with two decimals, and the box in cells."""
-        names = [f"{n} {p:.2f}" for n, p in zip(numbers["names"], numbers["probabilities"], strict=True)]
-        cells = ", ".join(f"{edge:.2f}" for edge in numbers["cells"].tolist())
+        """Say IoU, the best two names with their probabilities, and the box in cells: it fits one line."""
+        names = [f"{n} {p:.2f}" for n, p in zip(numbers["names"][:2], numbers["probabilities"][:2], strict=True)]
+        cells = ", ".join(f"{edge:g}" for edge in numbers["cells"].tolist())
         return f"IoU {numbers['IoU']:.4f} · {', '.join(names)} · cells ({cells})"

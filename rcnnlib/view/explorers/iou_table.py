@@ -74,7 +74,7 @@ class IouTable(Explorer):
         self.cells.set_data(table.numpy())
         for row, texts in zip(table.tolist(), self.texts, strict=True):
             for value, text in zip(row, texts, strict=True):
-                text.set_text(f"{value:.2f}")
+                text.set_text(f"{value:.2f}" if value >= 0.005 else "")  # letters are what a move costs
                 text.set_color(readable_on(self.cells.cmap(value)[:3]))
         for n, (name, truth) in enumerate(zip(self.names, numbers["proposals stand for"].tolist(), strict=True)):
             name.set_text(f"proposal {n}\n{'background' if truth < 0 else f'is {truth}'}")
