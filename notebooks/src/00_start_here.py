@@ -53,7 +53,6 @@ fig
 
 # %% [markdown] tags=["core"]
 # **Predict.** Answer before you look. A wrong guess costs nothing here, and nobody sees it.
-# Where a result follows below, it is folded: three dots, click on them when you have guessed.
 
 # %%
 predict(
@@ -199,21 +198,10 @@ predict(
     "What does the network say about the head alone?",
     ["it is unsure: below 0.50", "German shepherd, above 0.90", "nothing: this is only a part"],
     answer="German shepherd, above 0.90",
-    why="A head is enough for a name. The cell below shows the numbers.",
+    why="A head is enough for a name. The numbers come below, under “What it said”.",
 )
 
-# %% jupyter={"outputs_hidden": true}
-say(dog, [400, 16, 568, 240])
-
 # %% [markdown] tags=["core"]
-# A sure name on a bad box. Now the other way round: a better box, without the head.
-
-# %%
-say(dog, [24, 180, 568, 456])
-
-# %% [markdown] tags=["core"]
-# A much better box with a wrong name. **A name tells us little about the box.**
-#
 # **Predict.** And a box with no animal in it? On the next photo, the lowest 100 rows hold only snow and twigs.
 
 # %%
@@ -231,7 +219,24 @@ predict(
     why="It must choose one of its 1000 names, and none of them is “snow” or “nothing”.",
 )
 
-# %% jupyter={"outputs_hidden": true}
+# %% [markdown] tags=["core"]
+# ### What it said
+#
+# The head alone:
+
+# %%
+say(dog, [400, 16, 568, 240])
+
+# %% [markdown] tags=["core"]
+# A sure name on a bad box. Now the other way round: a better box, without the head.
+
+# %%
+say(dog, [24, 180, 568, 456])
+
+# %% [markdown] tags=["core"]
+# A much better box with a wrong name. **A name tells us little about the box.** And the snow:
+
+# %%
 say(bear, [0, 380, 640, 480])
 print("snow" in imagenet_classes(), "nothing" in imagenet_classes())
 
@@ -328,11 +333,8 @@ predict(
     "And if edges may only lie at every 16th pixel (40 x 30 cells)?",
     ["about 4 thousand", "about 400 thousand", "about 40 million"],
     answer="about 400 thousand",
-    why="Still far too many for one network pass each.",
+    why=f"It is {count_boxes(40, 30):,}: still far too many for one network pass each.",
 )
-
-# %% jupyter={"outputs_hidden": true}
-print(f"{count_boxes(40, 30):,}")
 
 # %% [markdown] tags=["core"]
 # So a cheap method must first propose a few boxes: *region proposals*. R-CNN (2014) took about 2000 a picture [3].
@@ -351,6 +353,7 @@ print(f"one crop {one:.3f} s, 2000 crops {2000 * one:.0f} s, the whole photo onc
 
 # %%
 assert 2000 * one > whole
+print(f"40 x 30 cells: {count_boxes(40, 30):,} boxes")
 print(f"2000 crops hold {2000 * 224 * 224 / (640 * 480):.0f} times the pixels of the photo")
 
 # %% [markdown] tags=["core"]

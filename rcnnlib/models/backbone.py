@@ -35,7 +35,7 @@ class SqueezeNetTrunk(nn.Module):
         # Unpadded, 240 x 320 pixels give 14 x 19 cells. A 3x3 layer of stride 2 padded on all sides centres output j
         # on input 2 j; four of them would centre cell j on pixel 16 j, its corner. The last pool therefore stays as
         # torchvision has it: it runs over the right and lower border instead, which adds 8 pixels.
-        self.features[0].padding = (1, 1)
+        self.features[0] = nn.Conv2d(3, 64, kernel_size=3, stride=2, padding=1)
         for pool in (2, 5):
             self.features[pool] = nn.MaxPool2d(kernel_size=3, stride=2, padding=1)
 

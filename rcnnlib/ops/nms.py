@@ -71,6 +71,11 @@ def _settle(
     return alive, (alive == before).flatten(-2).all(dim=-1)
 
 
+def _struck(winners: Float[Tensor, "K 4"], later: Float[Tensor, "M 4"], limit: float) -> Bool[Tensor, " M"]:
+    """Say which later boxes a winner removes; 1024 at a time, so that the table of overlaps stays in the cache."""
+    return torch.cat([(box_iou(winners, part) > limit).any(dim=0) for part in later.split(1024)])
+
+
 def nms(boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], iou_threshold: float) -> Int[Tensor, " K"]:
     """Return the indices of the boxes kept, by falling score; torchvision's signature and result.
 
@@ -81,7 +86,7 @@ def nms(boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], iou_threshold:
     waiting = scores.argsort(descending=True, stable=True)
     boxes, kept = boxes[waiting], []
     while len(waiting):
-        size = 2 * BLOCK if len(waiting) > 6 * BLOCK else len(waiting)  # a short rest is quickest in one piece
+        size = 4 * BLOCK if len(waiting) > 6 * BLOCK else len(waiting)  # a short rest is quickest in one piece
         block, later = boxes[:size], boxes[size:]
         strikes, exists = _strikes(block, limit), block.new_ones(1, len(block))
         alive, settled = _settle(strikes, exists, exists, 4)
@@ -89,7 +94,7 @@ def nms(boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], iou_threshold:
             alive, settled = _settle(strikes, exists, alive, 4)
         winners = alive[0] > 0
         kept.append(waiting[:size][winners])
-        free = (box_iou(block[winners], later) > limit).any(dim=0).logical_not_()
+        free = ~_struck(block[winners], later, limit)
         waiting, boxes = waiting[size:][free], later[free]  # so later blocks hold only boxes that nobody has struck
     return torch.cat(kept) if kept else waiting
 

@@ -249,3 +249,22 @@ def test_widget_ids_depend_on_the_cell_alone():
     first, second = (build.normalise(made(letter * 32)) for letter in "ab")
     assert first == second
     assert first.cells[0].outputs[0].data["text/plain"] == "0" * 32
+
+
+def test_a_build_keeps_the_outputs_that_nobody_compares():
+    def lesson(timed, said):
+        cells = [code(timed, "3 ms"), code("1 + 1", said)]
+        cells[0].metadata["tags"] = [build.IGNORED]
+        return nbformat.v4.new_notebook(cells=cells)
+
+    def code(source, text):
+        output = nbformat.v4.new_output("stream", name="stdout", text=text)
+        return nbformat.v4.new_code_cell(source, outputs=[output])
+
+    stored, new = lesson("run()", "2"), lesson("run()", "3")
+    stored.cells[0].outputs[0].text = "7 ms"
+    build.keep_ignored_outputs(new, stored)
+    assert [cell.outputs[0].text for cell in new.cells] == ["7 ms", "3"]  # what is compared stays as it was built
+    changed = lesson("run(2)", "2")
+    build.keep_ignored_outputs(changed, stored)
+    assert changed.cells[0].outputs[0].text == "3 ms"

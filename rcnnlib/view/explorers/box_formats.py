@@ -37,5 +37,5 @@ class BoxFormats(Explorer):
     def draw(self, numbers: dict[str, Any]) -> None:
         """Show the box where the format puts it."""
         assert self.canvas is not None
-        label = self.controls["read_as"].value if numbers["is a box"] else "not a box: an edge is on the wrong side"
+        label = self.controls["read_as"].value if numbers["is a box"] else "not a box"
         self.canvas.show(None, numbers["corners"], kinds="detection", labels=[label])
