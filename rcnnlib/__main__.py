@@ -116,7 +116,8 @@ def run_benchmark(args: argparse.Namespace) -> int:
     """Print the table of our operators against torchvision's."""
     from rcnnlib.engine import benchmark
 
-    return benchmark.main_ops() or 0
+    benchmark.main_ops(args.threads)
+    return 0
 
 
 def run_validate(args: argparse.Namespace) -> int:
@@ -158,6 +159,9 @@ def parser() -> argparse.ArgumentParser:
     command("doctor", run_doctor, "say what this machine has, and how to mend what is missing")
     benchmark = command("benchmark", run_benchmark, "compare speed with torchvision")
     benchmark.add_argument("what", choices=["ops"], help="ops: the operators")
+    benchmark.add_argument(
+        "--threads", type=int, help="threads of torch and OpenCV; 1 gives steady ratios on a busy machine"
+    )
     validate = command("validate", run_validate, "look for mistakes in a folder of labelled pictures")
     validate.add_argument("path", type=Path, help="the folder, such as data/wild")
     return top

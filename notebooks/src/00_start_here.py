@@ -3,17 +3,19 @@
 #
 # **How does a network find things, and not only name them?**
 #
-# You know networks that *name* a picture: "dog". This course is about networks that also say *where* the dog is.
+# You know networks that *name* a picture: "dog". Such a network is a *classifier*. This course is about networks that
+# also say *where* the dog is. Such a network is a *detector*, and its task is *object detection*.
 #
 # After this page you can
 #
 # - work with a lesson: run it, predict, write a function, have it checked;
-# - drag a box over a photo and read three things: its overlap with the truth, its place on the feature map, and the
-# name that a network gives to what is inside;
+# - drag a box over a photo and read three things: how well it fits, where it lies on the feature map, and the name
+#   that a network gives to what is inside;
 # - say in one sentence why naming is not yet finding;
 # - read the map of the course.
 #
-# About 35 minutes. You need a little Python and have seen a PyTorch tensor. You need no GPU.
+# About 35 minutes. You need a little Python, and you should have seen a PyTorch tensor. You do not need a GPU.
+# What is marked *extra* can wait for another evening.
 
 # %% [markdown] tags=["core"]
 # ## 1 · How to work through a lesson
@@ -22,10 +24,12 @@
 #
 # **Run one cell:** click into it, press **Shift + Enter**.
 #
-# **Run all cells:** menu *Run*, then *Run All Cells*. Do this now, and come back here.
+# **Run all cells:** menu *Run*, then *Run All Cells*. Do this now, and come back here. It takes less than a minute.
 #
-# > Do you see "model not found", or a still picture where something should move? Then the page has not been run yet.
-# > *Run All Cells* cures both.
+# > Do you see "model not found", or a still picture where something should move, or `( )` where you should be able to
+# > click? Then the page has not been run yet. *Run All Cells* cures all three.
+#
+# Would you like to drag a box at once? Play at [*Move it*](#Move-it) for a minute, then come back here.
 #
 # The first code cell of each lesson is always the same. It fixes the random numbers, so that you see the numbers
 # that we saw.
@@ -40,21 +44,22 @@ setup()
 # %% [markdown] tags=["core"]
 # Each idea comes in the same order. Let us try it on a small one: the area of a box.
 #
-# **Toy.** Numbers small enough for paper. A *box* is four numbers: `x1, y1, x2, y2`. The corner (x1, y1) is left and
-# above. The corner (x2, y2) is right and below. **y grows downward**, as always in pictures.
+# **Toy.** Numbers small enough for paper. A *box* (in full: *bounding box*) is four numbers: `x1, y1, x2, y2`.
+# (x1, y1) is its upper left corner, (x2, y2) its lower right corner. **y grows downward**, as always in pictures.
 
 # %%
 from rcnnlib.view.plotting import draw_boxes, figure
 
-fig, ax = figure(420, 260, alt="A box with corners (10, 20) and (40, 60): 30 wide and 40 high")
+fig, ax = figure(420, 260, alt="A box with the corners (10, 20) and (40, 60)")
 draw_boxes(ax, [[10, 20, 40, 60]], kind="ground_truth", labels=["(10, 20, 40, 60)"])
 ax.set(xlim=(0, 110), ylim=(70, 0), aspect="equal", xlabel="x, pixels", ylabel="y, pixels")
 fig
 
 # %% [markdown] tags=["core"]
 # **Predict.** Answer before you look. A wrong guess costs nothing here, and nobody sees it.
+# (The code of such a cell is folded, because it knows the answer.)
 
-# %%
+# %% jupyter={"source_hidden": true}
 predict(
     "What is the area of the box (10, 20, 40, 60)?",
     ["1200", "2400", "70"],
@@ -65,8 +70,8 @@ predict(
 # %% [markdown] tags=["core"]
 # **Your turn.** Write the function. Replace the line `raise NotImplementedError`, then run the cell.
 #
-# Boxes come many at a time: `boxes` is a tensor of shape (N, 4), one box in each row. Give back N areas.
-# If x2 < x1 or y2 < y1, the box is *inside out*. Its area is 0.
+# Boxes come many at a time: `boxes` is a tensor of shape (N, 4), one box in each row. Return N areas: a tensor of
+# shape (N,). If x2 < x1 or y2 < y1, the box is *inside out*. Its area is 0.
 
 
 # %% tags=["exercise"]
@@ -85,7 +90,10 @@ def my_area(boxes):
 # `t.clamp(min=0)` turns every negative number of a tensor `t` into 0. Use it on the width, and on the height.
 # </details>
 #
-# **Check.** ○ not written yet, ✗ not right yet (and why), ✓ right. Try a wrong answer too: see what the check says.
+# <br>
+#
+# **Check.** Run the next cell after each change. It says ○ not written yet, ✗ not right yet (and why), or ✓ right.
+# Try a wrong answer too.
 
 # %%
 from rcnnlib.checks import check_area
@@ -93,7 +101,7 @@ from rcnnlib.checks import check_area
 check_area(my_area)
 
 # %% [markdown] tags=["core"]
-# **One solution.** A folded cell. Click on the three dots when you want to see it.
+# **One solution.** The next cell is folded. Click on the three dots when you want to see it.
 
 
 # %% jupyter={"source_hidden": true}
@@ -103,7 +111,7 @@ def area_by_loop(boxes):
 
 
 # %% [markdown] tags=["core"]
-# **Library.** The same in the code that the course uses. We ask both about 1000 random boxes.
+# **Library.** The course itself uses `box_area`. We give 1000 random boxes to it and to the folded solution.
 
 # %%
 from rcnnlib.ops.boxes import box_area, box_iou
@@ -111,23 +119,23 @@ from rcnnlib.ops.boxes import box_area, box_iou
 boxes = torch.rand(1000, 4) * 100
 assert torch.allclose(area_by_loop(boxes), box_area(boxes), atol=1e-2)
 print(f"1000 boxes agree; {int((box_area(boxes) == 0).sum())} of them are inside out")
-show_source(box_area)
+show_source(box_area, docstring=False)
 
 # %% [markdown] tags=["core"]
-# Then follow *look* (a figure) and *move* (something to drag). You will meet both below. Later cells never need your
-# solution: skip an exercise whenever you like.
+# `Float[Tensor, "*B N 4"]` is a type hint: a tensor with N rows of 4 numbers. `*B` means that more dimensions may
+# stand in front.
+#
+# After *toy*, *predict*, *your turn* and *library* come *look* (a figure) and *move* (something to drag). You will
+# meet both below. Later cells never need your solution: skip an exercise whenever you like.
 #
 # **Your copy.** `make lab` opened this page from the folder `my_notebooks`. It is yours. Nothing overwrites it.
 # To start a lesson afresh, type `make reset LESSON=00` in a terminal; your old page is kept beside the new one.
-#
-# **Without a mouse.** Click a picture, or reach it with Tab. The arrow keys move its box. Shift + arrow changes its
-# size. Alt makes the steps ten times larger. Enter goes to the next box. Beside every picture there are also sliders.
 
 # %% [markdown] tags=["core"]
 # ## 2 · What your machine has
 #
 # ○ is a note: the course works without it. ✗ must be mended, and the line below it says how.
-# For the full page, type `make doctor` in a terminal.
+# For the full report, type `make doctor` in a terminal.
 
 # %% tags=["nbval-ignore-output"] reason="names the hardware, which differs between machines"
 from rcnnlib.engine import doctor
@@ -158,7 +166,7 @@ draw_boxes(show_image(ax, dog.image), dog.boxes, kind="ground_truth", labels=["g
 fig
 
 # %% [markdown] tags=["core"]
-# Beside the photo we have a network, SqueezeNet [1]. It was trained on ImageNet [2]: more than a million photos, each
+# We also have a network, SqueezeNet [1]. It was trained on ImageNet [2]: more than a million photos, each
 # with **one name out of 1000**. It knows names. It knows no boxes.
 #
 # So we do the simplest thing. Take the pixels inside a box: this is a *crop*. Stretch it to 224 x 224 pixels,
@@ -179,21 +187,22 @@ def say(photo, box):
 say(dog, [24, 16, 568, 456])
 
 # %% [markdown] tags=["core"]
-# Two lines do it. `warp` cuts and stretches. `softmax` turns the network's scores into probabilities.
+# We gave it the pixels inside the ground truth. Read the line from its end:
+#
+# - **Names:** the best two. (A *malinois* is another shepherd dog.) The numbers after them are *probabilities*,
+#   rounded. All 1000 of them add up to 1. So the network is sure.
+# - **IoU**, *intersection over union*, says how well two boxes agree: here our box and the ground truth. It is 1 if
+#   they are the same, and 0 if they share nothing. Lesson 01 is all about it.
+#
+# **Predict.** Now the orange box holds only the head. For the whole dog it is far too small.
 
 # %%
-show_source(name_crop, docstring=False)
+fig, ax = figure(420, 315, alt="The dog; the box (400, 16, 568, 240) holds its head")
+draw_boxes(show_image(ax, dog.image), dog.boxes, kind="ground_truth", labels=["ground truth"])
+draw_boxes(ax, [[400, 16, 568, 240]], kind="proposal", labels=["head"])
+fig
 
-# %% [markdown] tags=["core"]
-# We gave it the ground truth itself. The network is sure: the numbers behind the names are *probabilities*, and the
-# 1000 of them add up to 1.
-#
-# **IoU** says how well two boxes agree. It is 1 if they are the same, and 0 if they share nothing.
-# Lesson 01 is all about it.
-#
-# **Predict.** Now the box holds only the head: (400, 16, 568, 240). It is far too small.
-
-# %%
+# %% jupyter={"source_hidden": true}
 predict(
     "What does the network say about the head alone?",
     ["it is unsure: below 0.50", "German shepherd, above 0.90", "nothing: this is only a part"],
@@ -202,7 +211,7 @@ predict(
 )
 
 # %% [markdown] tags=["core"]
-# **Predict.** And a box with no animal in it? On the next photo, the lowest 100 rows hold only snow and twigs.
+# **Predict.** And a box with no animal in it? On the next photo, the orange box holds only snow and twigs.
 
 # %%
 bear = open_photo("polar_bear", net)
@@ -211,13 +220,20 @@ draw_boxes(show_image(ax, bear.image), bear.boxes, kind="ground_truth", labels=[
 draw_boxes(ax, [[0, 380, 640, 480]], kind="proposal", labels=["snow and twigs"])
 fig
 
-# %%
+# %% jupyter={"source_hidden": true}
 predict(
     "What does the network say about a box of snow and twigs?",
     ["snow", "nothing", "the name of something that is not there"],
     answer="the name of something that is not there",
     why="It must choose one of its 1000 names, and none of them is “snow” or “nothing”.",
 )
+
+# %% [markdown] tags=["core"]
+# **Library.** How do we ask the network? The last two lines do it. `warp` cuts and stretches; `CROP` is 224, and
+# `context=0` means: no pixels from around the box. `softmax` turns the network's scores into probabilities.
+
+# %%
+show_source(name_crop, docstring=False)
 
 # %% [markdown] tags=["core"]
 # ### What it said
@@ -238,11 +254,12 @@ say(dog, [24, 180, 568, 456])
 
 # %%
 say(bear, [0, 380, 640, 480])
-print("snow" in imagenet_classes(), "nothing" in imagenet_classes())
+for word in ("snow", "nothing"):
+    print(f"is {word} one of the {len(imagenet_classes())} names? {word in imagenet_classes()}")
 
 # %% [markdown] tags=["core"]
-# A detector therefore needs one more class: **background**, which means "nothing to find here". It comes in lesson
-# 06.
+# A detector therefore needs one more name, or *class*: **background**, which means "nothing to find here".
+# It comes in lesson 06.
 
 # %% [markdown] tags=["core"]
 # ### Move it
@@ -251,30 +268,56 @@ print("snow" in imagenet_classes(), "nothing" in imagenet_classes())
 #
 # - **Crop:** what the network is given. It is stretched: do you see it?
 # - **Names:** its three best answers.
-# - **Feature map:** what the network has computed just before it chooses a name. It is a grid of *cells*. Each cell
-# stands for 16 x 16 pixels of the photo. For each cell there are 512 numbers; we call them *channels*. Bright means
-# large. The orange box on the map is your box, divided by 16.
+# - **Feature map:** what the network computes from the *whole* photo, just before it would choose a name. It is a grid
+#   of *cells*. Each cell stands for 16 x 16 pixels. It holds 512 numbers, one for each *channel*. Bright means large.
+# - **The box on the map:** your four numbers divided by 16. They end the line below the picture: `cells (...)`.
+# - **Which channel you see:** *mean* is the average of all 512. *One channel* is the one that the slider *channel*
+#   chooses. *Strongest in box* is the one that stands out most inside your box.
 #
-# Before you move it, predict:
+# **Without a mouse.** Click a picture, or reach it with Tab. The arrow keys move its box. Shift + arrow changes its
+# size. Alt makes the steps ten times larger. Enter goes to the next box. Beside every picture there are also sliders.
+#
+# Predict each answer, then try it:
 #
 # 1. Move the orange box about, all of it inside the green one. What does the IoU do?
-# 2. How small can the box be with the name still right? Where must it lie?
-# 3. Can you get an IoU above 0.5 with a wrong name?
-# 4. Take *jaguar*. What does it say for the whole photo, and what for one animal alone?
-# 5. Choose *strongest in box*: of all channels, the one that stands out most inside your box. Move from the head to the
-#    tail. Is it the same channel?
+# 2. The head was enough. How small can the box be, with *German shepherd* still on top?
+# 3. A box with IoU 0.63 got a wrong name. Can you reach a larger IoU with a wrong name?
+# 4. Take *jaguar*. What does the network say for the whole photo, and what for one animal alone?
+# 5. Back to *dog*, and *strongest in box*. Move from the head to the tail. Is it the same channel?
 
 # %%
 FirstLook()
 
-# %% [markdown] tags=["core"]
-# <details><summary>What we found</summary>
+# %% [markdown] tags=["extra"]
+# ### Plant the bug
 #
-# 1. It stays the same. What the two boxes share is the whole orange box, wherever it lies.
-# 2. The head is enough, as you saw above.
-# 3. The box without the head, above.
-# 4 and 5. See the next two cells.
-# </details>
+# *extra* · (What we found in the questions above comes right after it.)
+#
+# A photo has three colours: red, green, blue. Swap red and blue, and nothing crashes. This is a classic bug
+# when you use a network that others have trained. Set `BUG = False`, run the cell again, and compare.
+
+# %%
+BUG = True
+image = dog.image.flip(0) if BUG else dog.image
+say(dog._replace(image=image), [24, 16, 568, 456])
+
+# %% [markdown] tags=["extra"]
+# With the bug: the same box, the same dog, but another name, and the network is unsure.
+# No error message tells you. Lesson 17 hides eight such bugs.
+
+# %% [markdown] tags=["core"]
+# ### What we found
+#
+# 1. The IoU stays the same. What the two boxes share is the whole orange box, wherever it lies.
+# 2. We came down to 80 x 120 pixels around the face. The network is no longer sure, but the name is still on top.
+# 3. Yes, a little larger.
+
+# %%
+say(dog, [480, 16, 560, 136])
+say(dog, [24, 160, 568, 456])
+
+# %% [markdown] tags=["core"]
+# 4. The whole photo, then one animal alone:
 
 # %%
 jaguars = open_photo("jaguar", net)
@@ -284,6 +327,8 @@ say(jaguars, jaguars.boxes[0].tolist())
 # %% [markdown] tags=["core"]
 # The box changes the answer. The whole photo is named wrongly, one animal alone is named rightly.
 # So finding the box helps the naming, too.
+#
+# 5. The strongest channel at the head, and at the tail:
 
 # %%
 from rcnnlib.view.explorers.first_look import choose_channel
@@ -292,30 +337,16 @@ for part, box in {"head": [400, 16, 568, 240], "tail": [24, 240, 180, 456]}.item
     print(part, "channel", choose_channel(dog.features, torch.tensor(box) / 16))
 
 # %% [markdown] tags=["core"]
-# Two parts of the dog, two channels: each channel reacts to something else.
-
-# %% [markdown] tags=["extra"]
-# ### Plant the bug
-#
-# A photo has three colours: red, green, blue. Swap red and blue, and nothing crashes. This is a classic bug
-# when you use a network that others have trained. Set `BUG = False`, and run the cell again.
-
-# %%
-BUG = True
-image = dog.image.flip(0) if BUG else dog.image
-say(dog._replace(image=image), [24, 16, 568, 456])
-
-# %% [markdown] tags=["extra"]
-# The same box, the same dog. Another name, and the network is unsure.
-# No error message tells you. Lesson 17 hides eight such bugs.
+# Two parts of the dog, two channels. Different channels react to different patterns.
 
 # %% [markdown] tags=["core"]
 # ### How many boxes would we have to try?
 #
 # We could try *all* boxes, and keep the best. How many are there?
 #
-# **Toy.** A row of 2 pixels has 3 edges. A box in it needs 2 different edges. That makes 3 choices: draw them.
-# In general, 2 out of n edges can be chosen in n (n - 1) / 2 ways. A box needs 2 edges across **and** 2 edges down.
+# **Toy.** A row of 2 pixels has 3 upright edges: left, middle, right. A box starts at one and ends at another. That
+# makes 3 choices: draw them. In general, 2 out of n edges can be chosen in n (n - 1) / 2 ways; Python calls this number
+# `comb(n, 2)`. In a photo a box needs 2 upright edges **and** 2 level ones.
 
 # %%
 from math import comb
@@ -328,7 +359,7 @@ def count_boxes(width, height):
 print(f"2 x 1 pixels: {count_boxes(2, 1)} boxes")
 print(f"640 x 480 pixels: {count_boxes(640, 480):,} boxes")
 
-# %%
+# %% jupyter={"source_hidden": true}
 predict(
     "And if edges may only lie at every 16th pixel (40 x 30 cells)?",
     ["about 4 thousand", "about 400 thousand", "about 40 million"],
@@ -337,8 +368,8 @@ predict(
 )
 
 # %% [markdown] tags=["core"]
-# So a cheap method must first propose a few boxes: *region proposals*. R-CNN (2014) took about 2000 a picture [3].
-# What do 2000 crops cost on your machine?
+# So a cheap method must first propose a few boxes: *region proposals*. R-CNN (2014) took about 2000 for each
+# picture [3]. What do 2000 crops cost on your machine?
 
 # %% tags=["nbval-ignore-output"] reason="seconds differ between machines"
 from time import perf_counter
@@ -346,26 +377,28 @@ from time import perf_counter
 start = perf_counter()
 for _ in range(5):
     name_crop(dog.image, dog.boxes[0], net)
-one, start = (perf_counter() - start) / 5, perf_counter()
+one = (perf_counter() - start) / 5
+
+start = perf_counter()
 open_photo("dog", net)
 whole = perf_counter() - start
 print(f"one crop {one:.3f} s, 2000 crops {2000 * one:.0f} s, the whole photo once {whole:.1f} s")
 
 # %%
 assert 2000 * one > whole
-print(f"40 x 30 cells: {count_boxes(40, 30):,} boxes")
 print(f"2000 crops hold {2000 * 224 * 224 / (640 * 480):.0f} times the pixels of the photo")
 
 # %% [markdown] tags=["core"]
-# The crops overlap, so the network looks at the same pixels again and again. That is the whole story of this course:
+# The crops overlap, so the network looks at the same pixels again and again. How to save this work is the story of
+# this course:
 #
 # 1. **R-CNN:** propose regions, run the network on each crop. It works. It is slow.
 # 2. **SPPnet:** run the network **once** over the photo, and cut the regions out of the feature map.
 # 3. **Fast R-CNN:** do that, and train names and boxes together.
 # 4. **Faster R-CNN:** let the network propose the regions, too.
 #
-# The paper measured: R-CNN 47.0 seconds a picture, Fast R-CNN 0.32 (Fast R-CNN [4], Table 4; VGG16 on a GPU,
-# proposals not counted). Their seconds and yours cannot be compared. Their ratio:
+# The paper on Fast R-CNN measured both: R-CNN takes 47.0 seconds for a picture, Fast R-CNN 0.32 ([4], Table 4; with
+# VGG16, a large network, on a GPU; proposals not counted). Their seconds and yours cannot be compared. Their ratio:
 
 # %%
 print(f"R-CNN / Fast R-CNN: {47.0 / 0.32:.1f} times (the paper writes 146)")
@@ -373,7 +406,7 @@ print(f"R-CNN / Fast R-CNN: {47.0 / 0.32:.1f} times (the paper writes 146)")
 # %% [markdown] tags=["core"]
 # ## 4 · The map of the course
 #
-# Four detectors, one staircase. Climb each step from below.
+# Four detectors, one staircase. Read each column from the bottom up. You need not know the words on it yet.
 
 # %%
 from rcnnlib.view.course_map import course_map
@@ -384,8 +417,8 @@ course_map()
 # In this version: **00 Start here** (this page) and **[01 Boxes and IoU](01_boxes_and_iou.ipynb)**. The others are
 # planned.
 #
-# The course grew out of the notes of one student. These are the questions in those notes. Each is answered by
-# an experiment, in the lesson beside it.
+# The course grew out of the notes of one student. These are the questions in those notes. Each gets its answer by an
+# experiment, in the lesson that is named with it.
 #
 # - **Q1**, lesson 09. Does Fast R-CNN still use Selective Search?<br>
 #   «Fast R-CNN에서도 Selective Search를 하는 건가?»
@@ -411,9 +444,10 @@ course_map()
 # %% [markdown] tags=["extra"]
 # ## 5 · Paper and course setting
 #
+# *extra · to look up later*
+#
 # The papers use large photos and large networks. We use small ones, so that every lesson runs on a laptop. **Our
-# numbers therefore differ from the papers'.** This table says how. It is for looking up later; the words come in
-# their lessons.
+# numbers therefore differ from the papers'.** This table says how. Its words come in their lessons.
 #
 # | | paper | course |
 # |---|---|---|
@@ -452,10 +486,12 @@ print(f"inside, our count / the paper's: {paper / 6000:.2f}")
 # %% [markdown] tags=["extra"]
 # ## 6 · The pictures
 #
+# *extra*
+#
 # | set | what it is | for |
 # |---|---|---|
 # | **Wild** | real photos, boxes drawn by hand | looking, and honest tests |
-# | **Treetops** | real photos from the air, tree crowns boxed by hand | small and crowded objects |
+# | **Treetops** | real photos from the air, in square *tiles*; tree crowns boxed by hand | small and crowded objects |
 # | **Scrapbook** | cut-out photos **pasted** on other photos by a program | training, with exact boxes |
 # | **Shapes** | circles, squares and triangles, drawn by code | training in seconds |
 #
@@ -480,8 +516,8 @@ for ax, picture, title in zip(axes, chosen, counts, strict=True):
 fig
 
 # %% [markdown] tags=["extra"]
-# Green: what counts. Grey, dashed: *ignored*. Nobody could say for sure what is there, or a tile cuts the crown; so
-# it counts neither as right nor as wrong.
+# Green: what counts. Grey and dashed, as on the small animals far behind the bison: *ignored*. Nobody could say for
+# sure what is there, or the edge of a tile cuts the crown; so it counts neither as right nor as wrong.
 
 # %% [markdown] tags=["core"]
 # ## 7 · The colours

@@ -1,12 +1,13 @@
 # %% [markdown] tags=["core"]
 # # 01 · Boxes and IoU
 #
-# **The question.** A detector draws a box around an owl. *How right is that box?*
+# **The question.** A *detector* is a program that finds objects on a photo and draws a box around each.
+# It has drawn one around an owl. *How good is that box?*
 #
 # **After this lesson you can**
 #
 # - read four numbers as a box, in three formats
-# - compute IoU by hand, with a loop, and for many boxes at once
+# - compute IoU (a number that says how well two boxes agree) by hand, with a loop, and for many boxes at once
 # - say what IoU 0.3, 0.5 and 0.7 look like
 # - turn IoU into labels, as every detector of this course does
 # - recognise two classic bugs: the wrong format, and the "+1"
@@ -19,7 +20,9 @@
 # | 4 Many boxes at once | core | 10 |
 # | 5 The story of the +1 | extra | 7 |
 # | 6 Boxes without area | extra | 3 |
-# | 7 Papers and codes | extra | 6 |
+# | 7 Papers and code | extra | 6 |
+#
+# You may leave out what is marked *extra*.
 #
 # Run the cells from top to bottom. Where the page asks you to predict, choose first. Then go on.
 # (The code of these cells is collapsed, because it knows the answer.)
@@ -43,11 +46,13 @@ from rcnnlib.view.plotting import LINES, STYLES, draw_boxes, figure, name_line, 
 #
 # *core · 11 minutes*
 #
-# A **box** is a rectangle with upright sides. Four numbers are enough to place it.
+# A **box** (in full: *bounding box*) is a rectangle that is not tilted. Four numbers are enough to place it.
 # `x` counts pixels to the right. `y` counts pixels **down**. The point (0, 0) is the upper left corner of the photo.
 #
 # **Toy.** A box reaches from x = 20 to x = 60, and from y = 30 to y = 110.
-# Take a sheet of paper. How wide is it? How high? Where is its centre?
+# Draw it on paper. How wide is it? How high? Where is its centre?
+#
+# In code each box is one row. So one box is a tensor of shape (1, 4).
 
 # %%
 toy = torch.tensor([[20.0, 30.0, 60.0, 110.0]])
@@ -67,7 +72,7 @@ predict(
 # |---|---|---|
 # | `xyxy` | x and y of the upper left corner, x and y of the lower right corner | this course, torchvision |
 # | `xywh` | x and y of the upper left corner, width, height | COCO files |
-# | `cxcywh` | x and y of the **centre**, width, height | box regression (R-CNN, appendix C) |
+# | `cxcywh` | x and y of the **centre**, width, height | correcting a box (R-CNN, appendix C) |
 
 # %%
 for name in ("xyxy", "xywh", "cxcywh"):
@@ -76,7 +81,8 @@ for name in ("xyxy", "xywh", "cxcywh"):
 # %% [markdown] tags=["core"]
 # Now a real photo. We drew a box around each animal by hand.
 # Such a box is called **ground truth**: the answer that a detector is compared with.
-# The boxes lie in a COCO file. This is one line of it.
+# The boxes lie in a COCO file. (COCO is a large public set of photos with boxes. Many others use its file format.)
+# These are the four numbers of an owl, as the file writes them. You will see the owl soon.
 
 # %%
 file = load_coco(data_dir() / "wild" / "annotations.json")
@@ -144,7 +150,8 @@ def convert_by_hand(boxes, in_fmt, out_fmt):
 
 
 # %% [markdown] tags=["core"]
-# **The library** does it for all boxes at once: `box_convert`. Do loop and library agree? We ask 100 random boxes.
+# **The library** of this course, `rcnnlib`, does it for all boxes at once: `box_convert`.
+# Do loop and library agree? We ask 100 random boxes.
 
 
 # %%
@@ -198,7 +205,8 @@ for ax, name in zip(axes, formats, strict=True):
 fig
 
 # %% [markdown] tags=["core"]
-# **Move.** A file holds four numbers. It does not say how to read them. You choose.
+# **Move.** A file holds four numbers. It does not say how to read them. Below, you choose:
+# click `xyxy`, `xywh` and `cxcywh` in turn. Then move a slider.
 #
 # Before you move anything, predict.
 
@@ -216,6 +224,7 @@ from rcnnlib.view.explorers.box_formats import BoxFormats
 BoxFormats(owl.image, (340, 87, 171, 318), alt="An owl on a branch")
 
 # %% [markdown] tags=["core"]
+# Read as `xyxy`, these numbers are *not a box*: the right edge (171) lies to the left of the left edge (340).
 # Only one of the three readings fits the owl. **A wrong format raises no error.** The box is simply in the wrong place.
 # So look at your boxes on the photo before you train anything.
 
@@ -224,10 +233,11 @@ BoxFormats(owl.image, (340, 87, 171, 318), alt="An owl on a branch")
 #
 # *core · 16 minutes*
 #
-# A detector found the owl, but its box is a little off. We want **one number** that says how well two boxes agree.
+# A detector found the owl, but its box is a little off. (The box of a detector is called a **detection**.)
+# We want **one number** that says how well two boxes agree.
 #
 # **Toy.** Two squares of 10 by 10 pixels. The second one lies 5 pixels further to the right.
-# Below, each pixel says how many of the squares cover it.
+# Below, each pixel says how many of the squares cover it. Solid green: the first square. Dashed orange: the second.
 
 # %%
 paper = torch.zeros(2, 12, 17, dtype=torch.bool)
@@ -244,7 +254,7 @@ shared, covered = (paper[0] & paper[1]).sum().item(), (paper[0] | paper[1]).sum(
 
 # %% jupyter={"source_hidden": true}
 predict(
-    "Which part of all covered pixels do both squares cover?",
+    "What fraction of all covered pixels do both squares cover?",
     ["1/2", "1/3", "1/4", "2/3"],
     lambda: f"{1}/{covered // shared}",
     "Each square has half of its pixels in the overlap. But the overlap is only a third of all that is covered.",
@@ -269,7 +279,8 @@ print(f"IoU          {shared / covered:.4f}")
 # ### Your turn: `my_iou`
 #
 # Compare every box of `boxes1` with every box of `boxes2`. N boxes and M boxes give a table of N rows and M columns.
-# Do not count pixels: edges may lie between them. Use the corners.
+# Do not count pixels: a corner may lie at 3.7. Compute with the corners.
+# Two boxes without area have union 0. Let their IoU be 0.
 #
 # <details><summary>Hint 1: the overlap of two boxes</summary>
 # The overlap is a box too. Its left edge is the one of the two left edges that lies further right.
@@ -329,7 +340,7 @@ box_iou(hard, hard)
 
 # %% [markdown] tags=["core"]
 # Row 0 against column 1: they touch, so 0. Row 0 against column 2: one lies inside the other, so 25 / 100.
-# The last row has no area: 0, even with itself.
+# The last box has no area: 0, even with itself.
 #
 # How much quicker is the library? The same 40,000 pairs, first with the loop, then with the library.
 # (Print `ratio` to see the number of your machine. It differs from run to run.)
@@ -360,11 +371,18 @@ print("and says the same:", tuple(quick.shape), "numbers, largest difference bel
 #    The library writes all x1 side by side, then all y1. The processor then takes several numbers in one step.
 # 3. **In place.** <code>sub_</code>, <code>clamp_</code> and <code>mul_</code> write into the table that is there.
 # </details>
+#
+# **Broadcasting, in small.** Two boxes have their left edges at 0 and 4, three others at 1, 5 and 9.
+# Which left edge has the overlap of each pair? One call gives the table (2, 3).
 
 # %%
-left_edges, right_edges = torch.tensor([[0.0], [4.0]]), torch.tensor([[1.0, 5.0, 9.0]])
-print(tuple(left_edges.shape), "against", tuple(right_edges.shape))
-torch.maximum(left_edges, right_edges)
+lefts1, lefts2 = torch.tensor([[0.0], [4.0]]), torch.tensor([[1.0, 5.0, 9.0]])
+print(tuple(lefts1.shape), "against", tuple(lefts2.shape))
+torch.maximum(lefts1, lefts2)
+
+# %% [markdown] tags=["core"]
+# And this is how the library does it. Look for `torch.maximum(x1, left)`: it is the call that you have just seen.
+# (`*B` stands for further dimensions, for example the photos of a batch. Here there are none.)
 
 # %%
 show_source(box_intersection, docstring=False)
@@ -372,13 +390,7 @@ show_source(box_intersection, docstring=False)
 # %% [markdown] tags=["core"]
 # ### What does 0.5 look like?
 #
-# Numbers are easy to say and hard to see. So we build boxes with a *given* IoU.
-#
-# - **Shift** a box of width $w$ by $d$: intersection $w - d$, union $w + d$ (both times the height).
-#   So IoU $t$ needs $d = w\,(1 - t) / (1 + t)$.
-# - **Shrink** it about its centre: then IoU is the quotient of the areas. So each side is multiplied by $\sqrt t$.
-#
-# First your eyes.
+# Numbers are easy to say and hard to see. First try it with your eyes.
 
 # %% jupyter={"source_hidden": true}
 predict(
@@ -387,6 +399,13 @@ predict(
     lambda: f"{box_iou(torch.tensor([[0.0, 0, 3, 1]]), torch.tensor([[1.0, 0, 4, 1]])).item():.2f}",
     "Two thirds are shared, four thirds are covered.",
 )
+
+# %% [markdown] tags=["core"]
+# Now we build boxes with a *given* IoU $t$.
+#
+# - **Shift** a box of width $w$ by $d$: intersection $w - d$, union $w + d$ (both times the height).
+#   We solve $(w - d) / (w + d) = t$ and get $d = w\,(1 - t) / (1 + t)$.
+# - **Shrink** it about its centre: then IoU is the quotient of the areas. So each side is multiplied by $\sqrt t$.
 
 
 # %%
@@ -418,16 +437,14 @@ fig
 
 # %% [markdown] tags=["core"]
 # Solid: ground truth. Dashed: detection. Would you accept the middle column?
-# Fast R-CNN does: for its head 0.5 is enough (section 7).
+# Fast R-CNN, one of the detectors of this course, does: when it learns, 0.5 is enough (section 7).
 # Two boxes with the *same* IoU can be wrong in very different ways: compare the rows.
 #
-# **Move.** Drag either box, or use the sliders. Arrow keys work too: click a box first.
-#
-# Three labels belong to two thresholds. They decide what a detector learns from a box:
+# Two limits, called **thresholds**, cut IoU into three labels. They decide what a detector learns from a box:
 #
 # - **positive**: the IoU is at least the upper threshold. "This is an owl."
 # - **background**: the IoU is below the lower threshold. "This is no animal."
-# - **ignored**: between the two. Nobody learns from it.
+# - **ignored**: between the two. The detector learns nothing from it.
 
 # %% jupyter={"source_hidden": true}
 predict(
@@ -437,24 +454,27 @@ predict(
     "Half times half is a quarter of the area, and all of it lies inside.",
 )
 
+# %% [markdown] tags=["core"]
+# **Move.** Drag either box, or use the sliders. Arrow keys work too: click a box first.
+
 # %%
 from rcnnlib.view.explorers.two_boxes import BUGS, TwoBoxes, two_boxes
 
 TwoBoxes(owl.image, [truth.tolist(), [375, 130, 560, 395]], alt="An owl on a branch")
 
 # %% [markdown] tags=["core"]
-# Try these. (Leave the planted bug at "none"; section 5 comes to it.)
+# Try these. (Leave "planted bug" at "none". Section 5 explains it, and also "program sees".)
 #
 # 1. Make the label *positive*. How many pixels may an edge be off?
 # 2. Move the detection next to the owl, edge to edge. What is the intersection?
-# 3. Lower "positive from" to 0.5, as Fast R-CNN does for its head. How much easier is it now?
+# 3. Lower "positive from" to 0.5, as Fast R-CNN does. How much easier is it now?
 
 # %% [markdown] tags=["core"]
 # ## 3 · Small boxes
 #
 # *core · 5 minutes*
 #
-# The same mistake in pixels is not the same mistake in IoU.
+# A mistake of 4 pixels: is it large or small? Here are two bison on one photo. One stands near, one far away.
 
 # %%
 bison = photos[places["bison.jpg"]]
@@ -479,7 +499,7 @@ def iou_after(box, shift):
 
 # %% jupyter={"source_hidden": true}
 predict(
-    "Both boxes are moved 4 pixels to the right and 4 down. IoU of the far one?",
+    "Both boxes are moved 4 pixels to the right and 4 down. IoU of the far one with its old place?",
     ["0.95", "0.75", "0.46", "0.10"],
     lambda: f"{iou_after(far, 4):.2f}",
     "The near one keeps 0.95. Four pixels are nothing to it, and a quarter of the height to the far one.",
@@ -510,6 +530,8 @@ for name, curve in curves.items():
     print(f"{name:>4}: IoU is at least 0.5 up to a shift of {passed[-1]} pixels (of 16 tried)")
 
 # %% [markdown] tags=["core"]
+# (The dotted line in the chart is IoU 0.5.)
+#
 # IoU is relative to the size of the box. For small objects it is unforgiving.
 # Keep this in mind when a detector "cannot find" small things. A few pixels may be all that is missing.
 
@@ -573,7 +595,7 @@ predict(
 )
 
 # %% [markdown] tags=["core"]
-# A row asks: *which ground truth does this proposal mean?*
+# A row asks: *which ground truth does this proposal stand for?*
 # A column asks: *which proposal is best for this ground truth?*
 
 # %%
@@ -638,7 +660,9 @@ def best_match_by_hand(iou, threshold):
 
 
 # %% [markdown] tags=["core"]
-# **The library** calls it `match_proposals`. It also says which proposals are background.
+# **The library** calls it `match_proposals`. It also says which proposals are background:
+# `status` is 1 for positive, 0 for background. `all_real` says that all four ground truths are real
+# (in a batch some may be empty places, section 6).
 
 # %%
 from rcnnlib.ops.matcher import match_proposals
@@ -670,18 +694,32 @@ draw_boxes(ax, proposals[~found], kind="note", labels=["background"] * 2)
 fig
 
 # %% [markdown] tags=["core"]
-# **Move.** Drag the proposals and watch their rows.
-# Before you move it, predict: *proposal 0 covers chickens 1 and 2 together. Can it be positive for both?*
+# **Move.** Here are three new proposals. Number 0 covers chickens 1 and 2 together. Before you drag one, predict.
+
+# %%
+three = torch.tensor([[203.0, 80, 445, 335], [60, 200, 120, 300], [470, 130, 625, 400]])
+three_ious = box_iou(three, birds.boxes)
+for chicken in (1, 2):
+    print(f"proposal 0 and chicken {chicken}: IoU {three_ious[0, chicken]:.2f}")
+
+# %% jupyter={"source_hidden": true}
+predict(
+    "The threshold is lowered to 0.4. What does proposal 0 stand for?",
+    ["chickens 1 and 2", "only chicken 1", "only chicken 2", "nothing, it is background"],
+    lambda: f"only chicken {best_match_by_hand(three_ious, 0.4)[0]}",
+    "Both IoUs pass, but a row has only one largest number.",
+)
 
 # %%
 from rcnnlib.view.explorers.iou_table import IouTable
 
-IouTable(birds.image, birds.boxes, proposals[[2, 5, 3]], alt="Four chickens on grass")
+IouTable(birds.image, birds.boxes, three, alt="Four chickens on grass")
 
 # %% [markdown] tags=["core"]
-# No. A row has one largest number, so a proposal stands for one object.
-# And ground truth 2 can lose: raise the threshold until no proposal stands for it.
-# Section 7 shows how Faster R-CNN prevents that.
+# Lower "positive from" to 0.4 and see. Then drag the proposals and watch their rows.
+#
+# A proposal stands for one object at most. So an object can be left over: before you drag, no proposal stands
+# for chicken 1, whatever the threshold. Section 7 shows what Faster R-CNN does about that.
 
 # %% [markdown] tags=["extra"]
 # ## 5 · The story of the +1
@@ -690,8 +728,10 @@ IouTable(birds.image, birds.boxes, proposals[[2, 5, 3]], alt="Four chickens on g
 #
 # Four pixel columns stand side by side: 2, 3, 4, 5. How wide are they together? Four.
 #
-# - **Pixels as squares.** They reach from x = 2 to x = 6. The width is 6 - 2 = 4. The course writes `x2 = 6`.
-# - **Pixels by their number.** The first is 2, the last is 5. The width is 5 - 2 **+ 1** = 4. Old codes wrote `x2 = 5`.
+# - **Pixels as squares** (*continuous pixels*). They reach from x = 2 to x = 6. The width is 6 - 2 = 4.
+#   The course writes `x2 = 6`.
+# - **Pixels by their number.** The first is 2, the last is 5. The width is 5 - 2 **+ 1** = 4.
+#   Old code wrote `x2 = 5`.
 #
 # Both are right. The trouble starts when one program uses both. The first Faster R-CNN code for Python did:
 # it measured the width with + 1, and forgot the 1 on the way back.
@@ -727,24 +767,26 @@ ours = torch.tensor([[2.0, 2.0, 6.0, 6.0]])
 print("course, any turn ", decode(encode(ours, ours), ours)[0].tolist())
 
 # %% [markdown] tags=["extra"]
-# `encode` turns a box into what a detector learns. `decode` turns it back. So `decode(encode(b))` must be `b`.
-# Detectron later took the 1 off again, with the comment "don't be fooled by the asymmetry".
+# `encode(b, p)` says how to get from box `p` to box `b`: this is what a detector learns. `decode` goes that way.
+# So `decode(encode(b, p), p)` must be `b`. (Here `p` is `b` itself, as in the old function.)
+# Detectron, the program that followed, took the 1 off again, with the comment "don't be fooled by the asymmetry".
 #
 # **Continuous pixels** need no + 1 anywhere, so nobody can forget it. And they survive a change of size.
+# We make the photo half as large:
 
 # %%
 wide = torch.tensor([2.0, 6.0])  # left and right edge, as squares
-print("as squares: half of the picture, width", (wide[1] / 2 - wide[0] / 2).item())
-print("with +1:    half of the picture, width", (5 / 2 - 2 / 2 + 1))
+print("as squares: half as large, width", (wide[1] / 2 - wide[0] / 2).item())
+print("with +1:    half as large, width", (5 / 2 - 2 / 2 + 1))
 
 # %% [markdown] tags=["extra"]
 # Half of 4 is 2. With + 1 it became 2.5.
 #
-# **Plant the bug.** Below you can choose one. The photo still shows what *you* drew.
+# **Plant a bug**, that is, put one in on purpose. Below you can choose which. The photo still shows what *you* drew.
 # The chart shows what the *program* sees. Predict first.
 
 # %%
-# Only the upper right corner of the photo, where the far one grazes.
+# Only the upper right corner of the photo, where the far bison stands.
 pair = torch.stack((far, far + 3)) - torch.tensor([480.0, 0, 480, 0])
 ious = {bug: two_boxes(pair, 0.7, 0.3, bug)["IoU"] for bug in BUGS}
 
@@ -765,14 +807,15 @@ for bug, iou in ious.items():
 
 # %% [markdown] tags=["extra"]
 # The + 1 hides: the number looks reasonable, and it is wrong. The format bug shouts: the IoU is 0.
-# A bug that hides is worse. That is why the course compares every operator with a second one.
+# A bug that hides is worse. That is why the course compares
+# every function with a second one that is written in another way.
 
 # %% [markdown] tags=["extra"]
 # ## 6 · Boxes without area
 #
 # *extra · 3 minutes*
 #
-# A batch of photos has room for the same number of boxes in each. Unused places hold the box 0, 0, 0, 0.
+# In a batch every photo gets room for the same number of boxes. Unused places hold the box 0, 0, 0, 0.
 # So the IoU of two *empty* boxes is asked for all the time. Its definition says 0 / 0.
 
 # %%
@@ -792,11 +835,12 @@ print("on", len(some), "boxes with area the two agree")
 # It is the one difference between our IoU and torchvision's, and it is on purpose.
 
 # %% [markdown] tags=["extra"]
-# ## 7 · Papers and codes
+# ## 7 · Papers and code
 #
 # *extra · 6 minutes*
 #
-# Every detector of this course cuts IoU with thresholds. Here they are, with their sections.
+# Every detector of this course cuts IoU with thresholds. Here they are, with the sections of the papers.
+# Many names in the first column are new. Each has its lesson.
 #
 # | who learns | positive | background | the rest | source |
 # |---|---|---|---|---|
@@ -805,12 +849,13 @@ print("on", len(some), "boxes with area the two agree")
 # | Fast R-CNN, head | IoU ≥ 0.5 | 0.1 ≤ IoU < 0.5 | ignored | Fast R-CNN 2.3 |
 # | Faster R-CNN, RPN | IoU > 0.7, **or the best for an object** | IoU < 0.3 | ignored | Faster R-CNN 3.1.2 |
 #
-# (The *RPN* is the part of Faster R-CNN that makes proposals; the *head* judges them. Both have lessons of their own.)
+# (*Fine-tuning* and *SVMs* are two steps in the training of R-CNN. The *RPN* is the part of Faster R-CNN that makes
+# proposals; the *head* is the part that judges them.)
 #
 # "Or the best for an object" is the answer to section 4: an object that no box reaches with 0.7 still gets one.
 #
 # What happens **exactly at** the threshold? The papers hardly care, but a program must decide.
-# We build such boxes and ask ours.
+# We build such boxes and ask our program.
 
 # %%
 from rcnnlib.ops.matcher import match_anchors
@@ -833,26 +878,30 @@ for name, iou in cases:
     status = matcher(box_iou(at_exactly(iou), whole), real).status[0].item()
     print(f"{name:>4} at exactly {iou}: {word[status]}")
 
+# %% [markdown] tags=["extra"]
+# For the RPN the paper says "higher than 0.7". Ours also takes exactly 0.7, as torchvision does.
+#
+# One more threshold. *NMS* removes a box that overlaps a better one too much. (It has its own lesson.)
+
 # %%
 kept = nms(at_exactly(0.7), torch.tensor([0.5, 0.9]), 0.7)
 print("NMS at exactly 0.7 keeps", len(kept), "of 2 boxes")
 
 # %% [markdown] tags=["extra"]
-# (*NMS* strikes a box that overlaps a better one too much. It has its own lesson.)
-#
 # > **What the notes said.** The lecture notes behind this course say "IoU > 0.5" and "0.1 < IoU < 0.5" for Fast R-CNN.
 # > The paper says "at least 0.5" and the interval [0.1, 0.5). The notes also let NMS remove boxes with IoU ≥ 0.7;
 # > torchvision and this course remove > 0.7, as the cell above shows.
 #
 # ### A question of the student
 #
-# > **Why these thresholds and this mix of 25 % and 75 %? Is such data given, or do we have to make it?**
+# > **Why is the data set put together like this? Is it given to us like this, or do we have to make it?**
 # > «왜 Dataset을 이렇게 구성하는 걸까? Data를 이렇게 준다는 얘기인가? 구하라는 얘기인가?»
 #
-# By experiment: what does the file hold, and what do 2000 random boxes on the chickens become?
+# (The notes speak of a mix: 25 % positive boxes and 75 % background.)
+# We try it. What does the file hold? And what do 2000 random boxes on the photo of the chickens become?
 
 # %%
-print("a line of the file holds:", ", ".join(file["annotations"][0]))
+print("one box in the file:", ", ".join(file["annotations"][0]))
 corner = torch.rand(2000, 2) * torch.tensor([540.0, 327.0])
 boxes = torch.cat((corner, corner + 20 + torch.rand(2000, 2) * 200), dim=1)
 status = match_proposals(box_iou(boxes, birds.boxes), all_real).status
@@ -883,13 +932,14 @@ for value, name in word.items():
 # |---|---|---|
 # | bounding box | 경계 상자 (박스) | an upright rectangle around an object |
 # | ground truth | 정답 | the box that people drew |
+# | detection | 검출 결과 | the box that a detector gives |
 # | intersection | 교집합 | what both boxes cover |
 # | union | 합집합 | what at least one box covers |
 # | area | 넓이 | width times height |
 # | IoU | 교집합 ÷ 합집합 | intersection over union, from 0 to 1 |
 # | threshold | 임곗값 | the limit from which something counts |
 # | proposal | 후보 영역 | a box that may hold an object |
-# | positive, background | 양성, 배경 | what a proposal is learned as |
+# | positive, background | 양성, 배경 | what a detector learns from a proposal: object, no object |
 # | broadcasting | 브로드캐스팅 | (N, 1) against (1, M) gives (N, M) |
 #
 # ## References

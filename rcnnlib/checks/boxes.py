@@ -67,7 +67,7 @@ CONVERT_MISTAKES = (
     Mistake("You took the centre for the corner. From the centre to an edge it is half of the side.", _one_sided),
     Mistake("From the centre to an edge it is half of the side. Did you take the whole side?", _from_centre(1, 1)),
     Mistake("Did you overwrite x before you computed the right edge from it? Keep the old x.", _from_centre(0.5, 0)),
-    Mistake("The width is x2 - x1. Did you add 1, as the old codes did?", _plus_one_size),
+    Mistake("The width is x2 - x1. Did you add 1, as old code did?", _plus_one_size),
     Mistake(
         "A centre may lie between two pixels. Did you round, or divide with `//`?",
         lambda boxes, in_fmt, out_fmt: box_convert(boxes, in_fmt, out_fmt).floor(),
@@ -93,7 +93,11 @@ check_convert = Contract(
             (_boxes((0, 0, 5, 7)), "xyxy", "cxcywh"),
             "The centre lies at 2.5: keep the half.",
         ),
-        Case("no boxes at all, a tensor (0, 4)", (_boxes(), "xyxy", "xywh"), "Nothing in, nothing out: (0, 4)."),
+        Case(
+            "no boxes at all, a tensor (0, 4)",
+            (_boxes(), "xyxy", "xywh"),
+            "Nothing in, nothing out: (0, 4). After torch.tensor([]) a .reshape(-1, 4) helps.",
+        ),
         *(
             Case(f"seven random boxes from {i} to {o}", (box_convert(_random_boxes(7, seed), "xyxy", i), i, o), "")
             for seed, i, o in ((1, "xywh", "cxcywh"), (2, "cxcywh", "xyxy"), (3, "xyxy", "xywh"))
@@ -152,7 +156,7 @@ IOU_MISTAKES = (
     Mistake("The width of the overlap came out negative. Did you forget to clamp it at 0?", _clamped(-torch.inf)),
     Mistake("Minus times minus is plus! Clamp the width and the height at 0 before you multiply.", _clamped(0)),
     Mistake(
-        "The width is x2 - x1. Did you add 1, as the old codes did?",
+        "The width is x2 - x1. Did you add 1, as old code did?",
         lambda boxes1, boxes2: box_iou(boxes1 + _PLUS_ONE, boxes2 + _PLUS_ONE),
     ),
     Mistake(
@@ -277,7 +281,11 @@ check_best_match = Contract(
                 ("two ground truths equally good", [[0.2, 0.625, 0.625]], "Let the first one win."),
             )
         ),
-        Case("no proposals: a tensor (0,)", (torch.zeros(0, 3), 0.5), "No rows, no answers."),
+        Case(
+            "no proposals: a tensor (0,)",
+            (torch.zeros(0, 3), 0.5),
+            "No rows, no answers. torch.tensor([]) has a float type: add dtype=torch.int64.",
+        ),
         Case(
             "random boxes, 12 proposals and 4 ground truths, threshold 0.3",
             (box_iou(_random_boxes(12, 7), _random_boxes(4, 8)), 0.3),

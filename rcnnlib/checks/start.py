@@ -83,8 +83,16 @@ check_area = Contract(
     wanted="a tensor (N,): one area for each box",
     reference=box_area,
     cases=(
-        Case("the box (10, 20, 40, 60)", (_boxes(_TOY),), "It is 30 wide and 40 high."),
-        Case("two boxes", (_boxes((0, 0, 5, 4), (2, 1, 9, 11)),), "One area for each row: 20 and 70."),
+        Case(
+            "the box (10, 20, 40, 60)",
+            (_boxes(_TOY),),
+            "`boxes` has one row here, shape (1, 4); this box is 30 wide and 40 high.",
+        ),
+        Case(
+            "two boxes",
+            (_boxes((0, 0, 5, 4), (2, 1, 9, 11)),),
+            "Work on all rows at once, one area for each: 20 and 70.",
+        ),
         Case("a box without width", (_boxes((3, 3, 3, 9), _TOY),), "Nothing times 6 is nothing."),
         Case("a box with x2 < x1", (_boxes((40, 20, 10, 60), _TOY),), "A negative width counts as 0."),
         Case(

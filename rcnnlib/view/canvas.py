@@ -64,7 +64,7 @@ class Canvas(anywidget.AnyWidget):
 
     _esm = Path(__file__).with_name("canvas.js")
     _css = """
-    .rcnn-canvas { display: block; width: 100%; border-radius: 2px; outline-offset: 2px; }
+    .rcnn-canvas { display: block; width: 100%; border-radius: 2px; outline-offset: -3px; }
     .rcnn-canvas:focus { outline: 2px solid #0072B288; }
     .rcnn-canvas:focus-visible { outline: 3px solid #0072B2; }
     """
