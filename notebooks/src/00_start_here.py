@@ -187,14 +187,14 @@ def say(photo, box):
 say(dog, [24, 16, 568, 456])
 
 # %% [markdown] tags=["core"]
-# We gave it the pixels inside the ground truth. Read the line from its end:
+# We gave it the pixels inside the ground truth. The line says two things:
 #
-# - **Names:** the best two. (A *malinois* is another shepherd dog.) The numbers after them are *probabilities*,
-#   rounded. All 1000 of them add up to 1. So the network is sure.
 # - **IoU**, *intersection over union*, says how well two boxes agree: here our box and the ground truth. It is 1 if
 #   they are the same, and 0 if they share nothing. Lesson 01 is all about it.
+# - **Names:** the best two. (A *malinois* is another shepherd dog.) The numbers after them are *probabilities*,
+#   rounded. All 1000 of them add up to 1. So the network is sure.
 #
-# **Predict.** Now the orange box holds only the head. For the whole dog it is far too small.
+# **Predict.** Now another box, the orange one. It holds only the head. For the whole dog it is far too small.
 
 # %%
 fig, ax = figure(420, 315, alt="The dog; the box (400, 16, 568, 240) holds its head")
@@ -264,7 +264,7 @@ for word in ("snow", "nothing"):
 # %% [markdown] tags=["core"]
 # ### Move it
 #
-# Drag the orange box. Pull at a corner to change its size. The sliders do the same.
+# Drag the orange box in the photo below. Pull at a corner to change its size.
 #
 # - **Crop:** what the network is given. It is stretched: do you see it?
 # - **Names:** its three best answers.
@@ -275,7 +275,7 @@ for word in ("snow", "nothing"):
 #   chooses. *Strongest in box* is the one that stands out most inside your box.
 #
 # **Without a mouse.** Click a picture, or reach it with Tab. The arrow keys move its box. Shift + arrow changes its
-# size. Alt makes the steps ten times larger. Enter goes to the next box. Beside every picture there are also sliders.
+# size. Alt makes the steps ten times larger. Enter goes to the next box. The sliders do the same.
 #
 # Predict each answer, then try it:
 #

@@ -119,7 +119,7 @@ def _difference(answer: Tensor, right: Tensor) -> str:
 
 
 def _kind(tensor: Tensor) -> str:
-    return f"{'numbers with a point' if tensor.is_floating_point() else 'whole numbers'} ({tensor.dtype})"
+    return f"{'decimal numbers' if tensor.is_floating_point() else 'whole numbers'} ({tensor.dtype})"
 
 
 def _say(number: Tensor) -> str:

@@ -68,7 +68,9 @@ function render({ model, el }) {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     if (picture) context.drawImage(picture, 0, 0, width() * zoom, height() * zoom);
     const marked = model.get("selected");
-    boxes.forEach((_, i) => i !== marked && drawBox(i, zoom, false));
+    for (const movable of [false, true]) { // those that can be moved lie on top, the selected one above all
+      boxes.forEach((_, i) => i !== marked && isEditable(i) === movable && drawBox(i, zoom, false));
+    }
     if (boxes[marked]) drawBox(marked, zoom, true);
   }
 
