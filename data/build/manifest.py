@@ -20,7 +20,7 @@ from pathlib import Path
 
 import _sources
 
-SETS = ("scrapbook", "treetops", "wild", "weights")
+SETS = ("scrapbook", "treetops", "wild", "proposals", "weights")
 FILES = (".json", ".csv", ".xml", ".safetensors", ".npz")
 PICTURES = (".jpg", ".png", ".webp")
 

@@ -70,7 +70,7 @@ class Contract(NamedTuple):
         if answer is None:
             return "your function gives back nothing (None). Is the line with `return` missing?"
         if not isinstance(answer, Tensor):
-            return f"your function gives a {type(answer).__name__}; wanted is {self.wanted}."
+            return f"your function gives back something of type {type(answer).__name__}; wanted is {self.wanted}."
         right = self.reference(*case.arguments)
         if _same(answer, right):
             return ""

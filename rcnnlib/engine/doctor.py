@@ -115,17 +115,26 @@ def check_data() -> Check:
     manifest = folder / "manifest.json"
     if not manifest.is_file():
         return Check("Data", "bad", f"{manifest} is missing", "Restore it: `git checkout -- data/manifest.json`.")
-    files = json.loads(manifest.read_text())["files"]
-    missing = [name for name in files if not (folder / name).is_file()]
-    changed = [name for name in files if name not in missing and _sha256(folder / name) != files[name]["sha256"]]
+    entries = json.loads(manifest.read_text())
+    hashes = {folder / name: entry["sha256"] for part in ("files", "folders") for name, entry in entries[part].items()}
+    missing = [path for path in hashes if not path.exists()]
+    changed = [path for path, wanted in hashes.items() if path not in missing and _sha256(path) != wanted]
     if missing or changed:
-        found = f"{len(missing)} files missing, {len(changed)} changed, the first is {(missing + changed)[0]}"
+        found = f"{len(missing)} files or folders missing, {len(changed)} changed, the first is "
+        found += (missing + changed)[0].relative_to(folder).as_posix()
         return Check("Data", "bad", found, "Restore them: `git checkout -- data`.")
-    size = sum(entry["bytes"] for entry in files.values())
-    return Check("Data", "ok", f"{len(files)} files, {size / 1e6:.0f} MB, every hash agrees with manifest.json")
+    size = sum(entry["bytes"] for part in ("files", "folders") for entry in entries[part].values())
+    pictures = sum(entry["files"] for entry in entries["folders"].values())
+    count = f"{pictures} pictures and {len(entries['files'])} other files"
+    return Check("Data", "ok", f"{count}, {size / 1e6:.0f} MB, every hash agrees with manifest.json")
 
 
 def _sha256(path: Path) -> str:
+    """Return the hash of a file, or of a folder's pictures as ``data/build/manifest.py`` defines it."""
+    if path.is_dir():
+        pictures = sorted(each for each in path.iterdir() if each.suffix in (".jpg", ".png", ".webp"))
+        lines = "".join(f"{_sha256(each)}  {each.name}\n" for each in pictures)
+        return hashlib.sha256(lines.encode()).hexdigest()
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

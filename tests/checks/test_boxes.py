@@ -124,7 +124,7 @@ WRONG = [
     ("my_convert", convert_overwrites, "changes the tensor that it is given"),
     ("my_convert", convert_half, "from xyxy to xyxy, the box of the toy"),
     ("my_convert", lambda boxes, i, o: convert_rows(boxes, i, o).int(), "whole numbers"),
-    ("my_convert", lambda boxes, i, o: convert_rows(boxes, i, o).tolist(), "gives a list; wanted is a tensor (N, 4)"),
+    ("my_convert", lambda boxes, i, o: convert_rows(boxes, i, o).tolist(), "of type list; wanted is a tensor (N, 4)"),
     ("my_convert", lambda boxes, i, o: convert_rows(boxes, i, o)[0], "yours has shape (4,), right is (1, 4)"),
     ("my_convert", lambda boxes: boxes, "stops with TypeError"),
     ("my_iou", lambda a, b: iou_loop(a, b, clamp=False), "forget to clamp it at 0"),
@@ -141,7 +141,7 @@ WRONG = [
     ("my_best_match", lambda iou, t: iou.argmax(dim=0), "searched down the columns"),
     ("my_best_match", lambda iou, t: torch.where(iou.amax(1) > t, iou.argmax(1), -1), "use >="),
     ("my_best_match", lambda iou, t: (iou >= t).int().argmax(dim=1), "shape|-1|largest"),
-    ("my_best_match", lambda iou, t: match_loop(iou, t).tolist(), "gives a list"),
+    ("my_best_match", lambda iou, t: match_loop(iou, t).tolist(), "of type list"),
     ("my_best_match", lambda iou, t: iou.masked_fill_(iou < t, 0).argmax(1), "changes the tensor"),
 ]
 

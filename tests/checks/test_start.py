@@ -36,7 +36,7 @@ def test_the_stub_is_not_written_yet():
         (lambda b: b[:, 2] * b[:, 3], "a corner, not a size"),
         (lambda b: (b[:, 1] - b[:, 0]) * (b[:, 3] - b[:, 2]), "Did you read x1, x2, y1, y2"),
         (lambda b: torch.stack([(b[0, 2] - b[0, 0]) * (b[0, 3] - b[0, 1])]).sum(), "shape ()"),
-        (lambda b: 1200.0, "gives a float"),
+        (lambda b: 1200.0, "of type float"),
         (lambda b: None, "return"),
         (lambda b: b[:, 4], "stops with IndexError"),
     ],

@@ -13,29 +13,39 @@ from rcnnlib.engine.doctor import Check
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    """Return a data folder with two files and a manifest that agrees with them."""
+    """Return a data folder with two pictures, a file, and a manifest that agrees with them."""
     monkeypatch.setenv("RCNN_DATA", str(tmp_path))
-    files = {}
-    for name in ("wild/a.jpg", "weights/b.bin"):
-        (tmp_path / name).parent.mkdir()
+    for name in ("wild/a.jpg", "wild/b.jpg", "weights/w.bin"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
-        files[name] = {"sha256": hashlib.sha256(name.encode()).hexdigest(), "bytes": len(name)}
-    (tmp_path / "manifest.json").write_text(json.dumps({"files": files}))
+    sha = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("wild/a.jpg", "wild/b.jpg", "weights/w.bin")}
+    lines = f"{sha['wild/a.jpg']}  a.jpg\n{sha['wild/b.jpg']}  b.jpg\n"  # what `sha256sum *` prints in the folder
+    manifest = {
+        "files": {"weights/w.bin": {"sha256": sha["weights/w.bin"], "bytes": 13}},
+        "folders": {"wild": {"sha256": hashlib.sha256(lines.encode()).hexdigest(), "bytes": 20, "files": 2}},
+    }
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
     return tmp_path
 
 
 def test_data_as_delivered(data):
     check = doctor.check_data()
     assert (check.state, check.mend) == ("ok", "")
-    assert check.found.startswith("2 files")
+    assert check.found.startswith("2 pictures and 1 other files")
 
 
 def test_data_missing_and_changed(data):
     (data / "wild/a.jpg").unlink()
-    (data / "weights/b.bin").write_bytes(b"something else")
+    (data / "weights/w.bin").unlink()
     check = doctor.check_data()
-    assert (check.state, check.found) == ("bad", "1 files missing, 1 changed, the first is wild/a.jpg")
+    assert check.state == "bad"
+    assert check.found == "1 files or folders missing, 1 changed, the first is weights/w.bin"
     assert "git checkout -- data" in check.mend
+
+
+def test_one_damaged_picture_is_noticed(data):
+    (data / "wild/b.jpg").write_bytes(b"something else")
+    assert doctor.check_data().found == "0 files or folders missing, 1 changed, the first is wild"
 
 
 def test_data_without_manifest(data):

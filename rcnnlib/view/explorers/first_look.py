@@ -107,7 +107,7 @@ class FirstLook(Explorer):
 
     from_canvas = ()  # the sliders hold the box; a drag moves them
 
-    def __init__(self, photos: Sequence[str] = PHOTOS, box: Sequence[int] = (0, 120, 360, 340)) -> None:
+    def __init__(self, photos: Sequence[str] = PHOTOS, box: Sequence[int] = (40, 120, 340, 320)) -> None:
         net = squeezenet()
         self.photo = cache(partial(open_photo, net=net))
         self.compute = partial(look_at, net=net, photos=self.photo)
