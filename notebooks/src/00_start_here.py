@@ -457,9 +457,19 @@ course_map()
 # | anchors | "about 20,000" | 2,700 |
 # | of these, wholly inside the picture | "about 6,000" | 1,420 with scales 32, 64, 128 |
 # | proposals before NMS; after | 6000 (12000 in training); 300 (2000) | 600 to 1000; 100 to 200 |
-# | Selective Search boxes | about 2000 | what a picture gives: about 1000 on 500 x 375, a few hundred on 320 x 240 |
+# | Selective Search boxes | about 2000 | what a picture gives: some hundreds |
 #
-# The paper's two numbers of anchors are rounded. We count.
+# Look at the last row. The course has stored these boxes for each of its pictures, so we can count them.
+
+# %%
+from rcnnlib.datasets.proposals import selective_search_boxes
+
+for name, size in {"wild": "up to 640 x 640", "scrapbook_test": "320 x 240"}.items():
+    counts = [len(boxes) for boxes in selective_search_boxes(name).values()]
+    print(f"{name} ({size}): {sum(counts) / len(counts):.0f} boxes a picture, {min(counts)} to {max(counts)}")
+
+# %% [markdown] tags=["extra"]
+# The paper's two numbers of anchors are rounded. We count them, too.
 
 # %%
 from rcnnlib.ops.anchors import anchor_grid, cell_anchors

@@ -83,6 +83,10 @@ def test_only_controls_is_enough():
 
 def test_numbers_in_words():
     numbers = {"IoU": 1 / 3, "area": 1234.5678, "kept": [1, 2], "box": torch.tensor([0.5, 1.0]), "ok": True, "by": "me"}
+    assert (
+        in_words({"box": [340.0, 87.0], "other": [340.5, 87.0], "none": []})
+        == "box [340, 87] · other [340.5, 87.0] · none []"
+    )
     assert in_words(numbers) == "IoU 0.3333 · area 1234.6 · kept [1, 2] · box [0.5000, 1.0000] · ok True · by me"
 
 

@@ -90,16 +90,20 @@ class Line(anywidget.AnyWidget):
 
 
 def in_words(numbers: Mapping[str, Any]) -> str:
-    """Say numbers in one line: floats and tensors with 4 decimals (from 100 on with 1), the rest as they are."""
+    """Say numbers in one line: floats with 4 decimals, from 100 on with 1; coordinates of one list look alike."""
+
+    def decimals(values: Sequence[float]) -> int:
+        return 4 if max(map(abs, values)) < 100 else 1
 
     def say(value: Any) -> str:
         if isinstance(value, torch.Tensor):
             value = value.tolist()
+        if isinstance(value, list | tuple) and value and all(isinstance(item, float) for item in value):
+            places = 0 if all(item == round(item) for item in value) else decimals(value)
+            return "[" + ", ".join(f"{item:.{places}f}" for item in value) + "]"
         if isinstance(value, list | tuple):
             return "[" + ", ".join(say(item) for item in value) + "]"
-        if isinstance(value, float):
-            return f"{value:.4f}" if abs(value) < 100 else f"{value:.1f}"
-        return str(value)
+        return f"{value:.{decimals([value])}f}" if isinstance(value, float) else str(value)
 
     return " · ".join(f"{name} {say(value)}" for name, value in numbers.items())
 
