@@ -28,7 +28,6 @@ from rcnnlib.ops.roi_ops import roi_align, roi_pool
 from rcnnlib.ops.selective_search import selective_search
 
 PAIRS = 11
-PICTURES = 20  # for Selective Search: about a second each, for ours and for theirs
 HEADER = f"{'what':52}{'ours':>10}{'theirs':>10}{'ratio':>8}{'at most':>9}{'aim':>6}"
 
 Work = Callable[[], object]
@@ -227,7 +226,7 @@ def selective_search_lines() -> Iterator[str]:
         return
     cv2.setNumThreads(torch.get_num_threads())
     ratios, best = [], {"ours": [], "theirs": []}
-    photos = [photo for photo in wild() if len(photo.boxes)][:PICTURES]
+    photos = [photo for photo in wild() if len(photo.boxes)]
     for photo in photos:
         found, seconds = {}, {}
         for name, search in (("ours", selective_search), ("theirs", _opencv_boxes)):

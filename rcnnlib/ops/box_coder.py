@@ -37,11 +37,11 @@ def encode(
     """
     x, y, w, h = _centre_and_size(boxes)
     xa, ya, wa, ha = _centre_and_size(anchors)
-    w, h, wa, ha = (side.clamp(min=MIN_SIDE) for side in (w, h, wa, ha))
+    w, h, wa, ha = (side.clamp_(min=MIN_SIDE) for side in (w, h, wa, ha))  # in place: these are our own
     tx = (x - xa) / (wa * std[0])
     ty = (y - ya) / (ha * std[1])
-    tw = torch.log(w / wa) / std[2]
-    th = torch.log(h / ha) / std[3]
+    tw = torch.log(w / wa).div_(std[2])
+    th = torch.log(h / ha).div_(std[3])
     return torch.stack((tx, ty, tw, th), dim=-1)
 
 
