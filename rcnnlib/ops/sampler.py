@@ -42,8 +42,8 @@ def sample(
     # Rank the positives among themselves; those beyond the quota sit out, and negatives take their places.
     rank = noise.masked_fill(status != POSITIVE, 2.0).argsort(dim=-1).argsort(dim=-1)
     positive = (status == POSITIVE) & (rank < int(size * positive_fraction))
-    key = torch.where(positive, noise, torch.where(status == NEGATIVE, noise + 1, 2.0))  # positives, negatives, none
+    key = torch.where(positive, noise, torch.where(status == NEGATIVE, noise + 1, 3.0))  # positives, negatives, none
     key, index = (tensor[..., :size] for tensor in key.sort(dim=-1))
-    drawn, matches = key < 2, matches.gather(-1, index)
+    drawn, matches = key < 3, matches.gather(-1, index)  # 3 and not 2, to which the largest noise + 1 is rounded
     classes = torch.where(key < 1, labels.gather(-1, matches), NEGATIVE)
     return Samples(index.masked_fill(~drawn, 0), classes.masked_fill(~drawn, IGNORED), matches)

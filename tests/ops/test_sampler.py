@@ -57,6 +57,12 @@ def test_the_counts_are_the_rule(seed, n, size, fraction):
     assert torch.equal(match.status[taken], drawn.labels[drawn.labels >= 0])
 
 
+def test_the_largest_number_below_one_is_drawn_too():
+    largest = torch.tensor([1.0]).nextafter(torch.tensor([0.0]))
+    drawn = sample(make([0]), torch.tensor([1]), largest, size=1, positive_fraction=0.5)
+    assert drawn.labels.tolist() == [0]  # 1 + this is 2 in float32
+
+
 def test_every_positive_has_the_same_chance():
     status = [1] * 8 + [0] * 8
     noise = torch.rand(4000, 16)
