@@ -15,12 +15,16 @@ from pathlib import Path
 from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent  # the checkout
+WEIGHTS = "faster_rcnn_scrapbook"  # what `detect` uses unless told otherwise
 FIRST = "00_start_here.ipynb"
 ORIGINS = ".copied_from.json"  # in my_notebooks: the hash of each lesson when it was copied
 EXAMPLES = """examples:
   python -m rcnnlib lab                        copy the lessons to my_notebooks/ and open JupyterLab
   python -m rcnnlib reset 01                   put lesson 01 back as delivered; yours is kept beside it
   python -m rcnnlib doctor                     what this machine has, and how to mend what is missing
+  python -m rcnnlib detect cat.jpg dog.jpg --out found    boxes drawn on your photos, and found/detections.json
+  python -m rcnnlib train faster_rcnn_shapes --out run     a detector in three minutes; killed, it goes on
+  python -m rcnnlib evaluate faster_rcnn_scrapbook --data wild
   python -m rcnnlib benchmark ops              our operators against torchvision's
   python -m rcnnlib validate data/wild         look for mistakes in a folder of labelled pictures
 """
@@ -120,6 +124,55 @@ def run_benchmark(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_detect(args: argparse.Namespace) -> int:
+    """Find objects in photos; write the pictures with boxes and the boxes in COCO's format."""
+    from rcnnlib.engine.detect import detect_photos, summary, to_coco
+    from rcnnlib.models.weights import load_weights
+    from rcnnlib.view.plotting import annotate
+
+    detector, found = load_weights(args.weights), []
+    names = detector.spec.classes
+    args.out.mkdir(parents=True, exist_ok=True)
+    for one in detect_photos(detector, args.photo, score=args.score):
+        texts = [names[label - 1] for label in one.labels.tolist()]
+        annotate(one.image, one.boxes, texts, one.scores).save(args.out / f"{one.path.stem}.png")
+        print(summary(one, names), flush=True)
+        found.append(one)
+    (args.out / "detections.json").write_text(json.dumps(to_coco(found, names), indent=1), encoding="utf-8")
+    print(f"pictures and detections.json are in {args.out}")
+    return 0
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Train a detector by its recipe, alone or as one of torchrun's processes; write its weights and its card."""
+    from rcnnlib.engine import distributed
+    from rcnnlib.engine.cards import finish
+    from rcnnlib.engine.recipes import RECIPES, run_recipe
+    from rcnnlib.engine.schedules import phase_table
+
+    if args.recipe in RECIPES:
+        print(phase_table(RECIPES[args.recipe].phases))
+    out = args.out or Path("build/runs") / f"{args.recipe}_seed{args.seed}"
+    with distributed.start() as world:
+        options = {"seed": args.seed, "steps": args.steps, "workers": args.workers, "world": world}
+        model = run_recipe(args.recipe, out, **options)
+        if distributed.is_main(world):
+            print(f"weights: {finish(args.recipe, model, out, seed=args.seed)}, with a card beside them")
+    return 0
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Print the figures of stored weights on a data set, as JSON."""
+    from rcnnlib.engine.evaluation import evaluate
+    from rcnnlib.engine.recipes import open_data
+    from rcnnlib.models.weights import load_weights
+
+    detector = load_weights(args.weights)
+    suffix = "_selective_search" if detector.model.needs_proposals else ""
+    print(json.dumps(evaluate(detector.model, open_data(args.data + suffix, args.split), progress=True), indent=1))
+    return 0
+
+
 def run_validate(args: argparse.Namespace) -> int:
     """Print each mistake in a folder of labelled pictures; 1 when there is one."""
     from rcnnlib.datasets.validate import validate
@@ -157,14 +210,36 @@ def parser() -> argparse.ArgumentParser:
     reset = command("reset", run_reset, "put one lesson back as delivered, keeping your version beside it")
     reset.add_argument("lesson", help="the number of the lesson, such as 01")
     command("doctor", run_doctor, "say what this machine has, and how to mend what is missing")
+    validate = command("validate", run_validate, "look for mistakes in a folder of labelled pictures")
+    validate.add_argument("path", type=Path, help="the folder, such as data/wild")
+    add_detectors(command)
+    return top
+
+
+def add_detectors(command) -> None:
+    """Add the commands that use a detector."""
+    detect = command("detect", run_detect, "find objects in your photos")
+    detect.add_argument("photo", nargs="+", help="a picture file")
+    detect.add_argument("--weights", default=WEIGHTS, help=f"a name or a file (default: {WEIGHTS})")
+    detect.add_argument("--out", type=Path, default=Path("detections"), help="folder to write to (default: detections)")
+    detect.add_argument("--score", type=float, default=0.5, help="least score of what is shown (default: 0.5)")
+    train = command("train", run_train, "train a detector; a run that was killed goes on where its folder ends")
+    train.add_argument("recipe", help="such as faster_rcnn_shapes; an unknown name lists them all")
+    train.add_argument("--out", type=Path, help="folder of the run (default: build/runs/RECIPE_seedN)")
+    train.add_argument("--seed", type=int, default=0, help="of weights, pictures and samples (default: 0)")
+    train.add_argument("--steps", type=int, help="of each phase, instead of the recipe's")
+    train.add_argument("--workers", type=int, default=1, help="processes that make pictures (default: 1)")
+    evaluate = command("evaluate", run_evaluate, "measure stored weights on a data set")
+    evaluate.add_argument("weights", help="a name or a file")
+    evaluate.add_argument(
+        "--data", default="scrapbook", help="scrapbook (default), wild, treetops or shapes"
+    )
+    evaluate.add_argument("--split", default="test", choices=["train", "val", "test"], help="default: test")
     benchmark = command("benchmark", run_benchmark, "compare speed with torchvision")
     benchmark.add_argument("what", choices=["ops"], help="ops: the operators")
     benchmark.add_argument(
         "--threads", type=int, help="threads of torch and OpenCV; 1 gives steady ratios on a busy machine"
     )
-    validate = command("validate", run_validate, "look for mistakes in a folder of labelled pictures")
-    validate.add_argument("path", type=Path, help="the folder, such as data/wild")
-    return top
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -172,7 +247,7 @@ def main(arguments: list[str] | None = None) -> int:
     args = parser().parse_args(arguments)
     try:
         return args.run(args)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, FloatingPointError) as error:
         print(f"python -m rcnnlib {args.command}: {error}", file=sys.stderr)
         return 2
 

@@ -7,6 +7,7 @@ Shapes:
     B  pictures in the batch           H, W  height and width of the padded batch, pixels
     G  ground-truth boxes a picture    I     ignored regions a picture    N  uniform random numbers a picture
     A  anchors                         R     proposals                    S  samples
+    P  proposals found beforehand
     K  classes without background      L     K + 1, with background       D     detections
     C, h, w  channels and cells of the feature map                        p     side of a pooled region, cells
 
@@ -32,6 +33,7 @@ class Batch(NamedTuple):
     ignore: Float[Tensor, "B I 4"]  # regions that count neither as right nor as wrong; unused rows are zero boxes
     noise: Float[Tensor, "B N"]  # uniform in [0, 1): the random choices of this step
     ids: Int[Tensor, " B"]  # image ids of the data set
+    proposals: Float[Tensor, "B P 4"]  # regions found beforehand, best first (Selective Search); unused rows are zero
 
     @property
     def valid(self) -> Bool[Tensor, "B G"]:
@@ -89,11 +91,21 @@ class Detections(NamedTuple):
         return self._replace(boxes=self.boxes / batch.scales.repeat(1, 2)[:, None])
 
 
+class RoISamples(NamedTuple):
+    """The regions that a step of the head learns from, and what it should say about each."""
+
+    boxes: Float[Tensor, "B S 4"]
+    labels: Int[Tensor, "B S"]  # class of the region, 0 background, -1 takes no part
+    targets: Float[
+        Tensor, "B S 4"
+    ]  # deltas from the region to its object, normalised; only meaningful where labels > 0
+
+
 class Stages(NamedTuple):
     """Every intermediate result of a detector, in the order in which it is computed."""
 
     features: Float[Tensor, "B C h w"]
-    anchors: Float[Tensor, "A 4"]
+    anchors: Float[Tensor, "A 4"]  # a detector without an RPN has none
     rpn_scores: Float[Tensor, "B A 2"]  # logits: background, object
     rpn_deltas: Float[Tensor, "B A 4"]
     proposals: Proposals

@@ -14,12 +14,13 @@ import pytest
 FLOORS = {
     0: ["types"],
     1: ["ops: boxes anchors box_coder nms matcher sampler roi_ops losses selective_search"],
-    2: ["datasets: paths transforms shapes compose coco voc validate proposals"],
-    2.5: ["models: backbone rpn roi_heads"],  # in DESIGN one floor with datasets, which stand to their left
+    2: ["datasets: paths transforms shapes compose scenes coco voc validate proposals"],
+    2.5: ["models: backbone rpn roi_heads svm svm_head"],  # in DESIGN one floor with datasets, to their right
     3: ["models: rcnn", "models: sppnet", "models: fast_rcnn", "models: faster_rcnn"],
     3.5: ["models: weights"],
     4: [
-        "engine: distributed checkpoint schedules training evaluation interop benchmark doctor experiments",
+        "engine: distributed checkpoint schedules training metrics evaluation after_training recipes cards detect "
+        "interop benchmark benchmark_models doctor experiments",
         "checks: contract *",
     ],
     5: ["view: plotting course_map canvas explorers.base explorers.* notebook"],

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rcnnlib.datasets.paths import data_dir
+from rcnnlib.datasets.transforms import Example
 
 
 def save_proposals(path: str | Path, boxes: Mapping[int, Tensor]) -> None:
@@ -48,3 +49,25 @@ def selective_search_boxes(name: str) -> dict[int, Tensor]:
     Boxes are in pixels of the pictures as stored, for Treetops of its tiles.
     """
     return load_proposals(data_dir() / "proposals" / f"{name}.npz")
+
+
+class WithProposals:
+    """A data set whose pictures carry boxes that were found beforehand, by the ids of the pictures.
+
+    ``most`` keeps the first so many of each picture, which Selective Search ranks highest.
+    """
+
+    def __init__(self, dataset, boxes: Mapping[int, Tensor], *, most: int = 2000):
+        self.dataset, self.boxes, self.most = dataset, boxes, most
+        self.class_names = dataset.class_names
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Example:
+        example = self.dataset[index]
+        if example.id not in self.boxes:
+            raise ValueError(
+                f"picture {example.id} has no stored proposals; `python data/build/proposals.py` makes them"
+            )
+        return example._replace(proposals=self.boxes[example.id][: self.most])

@@ -1,13 +1,14 @@
 """From a file on disk to a batch: read, resize, flip, cut into tiles, pad, collate.
 
-One sample is an ``Example``. Every transform is a pure function of it that moves picture, boxes and ignored regions
-together, and keeps account of the way back to the photo. A picture keeps its aspect ratio; the batch is padded right
-and bottom, so padding never moves a box.
+One sample is an ``Example``. Every transform is a pure function of it that moves picture, boxes, ignored regions and
+proposals together, and keeps account of the way back to the photo. A picture keeps its aspect ratio; a batch is padded
+right and bottom, so padding never moves a box.
 
 It leaves out colour changes and any hidden random state: the caller says which picture is flipped.
 
 Shapes:
-    G  ground-truth boxes    I  ignored regions    H, W  height and width in pixels    T  tiles    N  random numbers
+    G  ground-truth boxes    I  ignored regions    P  proposals found beforehand    H, W  height and width in pixels
+    T  tiles                 N  random numbers
 """
 
 import math
@@ -42,6 +43,7 @@ class Example(NamedTuple):
     id: int
     scale: Float[Tensor, " 2"]  # pixels of ``image`` per pixel of the photo, along x and along y
     offset: Float[Tensor, " 2"]  # where the upper left corner of ``image`` lies in the photo, x and y; 0 but for tiles
+    proposals: Float[Tensor, "P 4"]  # regions found beforehand, best first; mostly none
 
 
 def make_example(
@@ -56,6 +58,7 @@ def make_example(
         id=id,
         scale=torch.ones(2),
         offset=torch.zeros(2),
+        proposals=torch.zeros(0, 4),
     )
 
 
@@ -104,6 +107,7 @@ def resize(example: Example, longer_side: int = 320) -> Example:
         image=image,
         boxes=example.boxes * factor.repeat(2),
         ignore=example.ignore * factor.repeat(2),
+        proposals=example.proposals * factor.repeat(2),
         scale=example.scale * factor,
     )
 
@@ -126,7 +130,10 @@ def flip(example: Example) -> Example:
         return torch.stack((width - x2, y1, width - x1, y2), dim=-1)
 
     return example._replace(
-        image=example.image.flip(-1), boxes=mirrored(example.boxes), ignore=mirrored(example.ignore)
+        image=example.image.flip(-1),
+        boxes=mirrored(example.boxes),
+        ignore=mirrored(example.ignore),
+        proposals=mirrored(example.proposals),
     )
 
 
@@ -146,6 +153,7 @@ def crop_tile(example: Example, window: tuple[int, int, int, int]) -> Example:
     corner, size = torch.tensor([x1, y1, x1, y1]), torch.tensor([float(y2 - y1), float(x2 - x1)])
     boxes = clip_boxes(example.boxes - corner, size)
     ignore = clip_boxes(example.ignore - corner, size)
+    proposals = clip_boxes(example.proposals - corner, size)
     some = box_area(boxes) > 0
     kept = some & (box_area(boxes) >= 0.5 * box_area(example.boxes))
     return example._replace(
@@ -153,6 +161,7 @@ def crop_tile(example: Example, window: tuple[int, int, int, int]) -> Example:
         boxes=boxes[kept],
         labels=example.labels[kept],
         ignore=torch.cat((ignore[box_area(ignore) > 0], boxes[some & ~kept])),
+        proposals=proposals[box_area(proposals) > 0],
         offset=example.offset + corner[:2] / example.scale,
     )
 
@@ -241,6 +250,7 @@ def collate(examples: Sequence[Example], *, seed: int, epoch: int, noise_length:
         ignore=_stack_rows([example.ignore for example in examples]),
         noise=torch.stack([uniform_noise(noise_length, seed=seed, epoch=epoch, id=e.id) for e in examples]),
         ids=torch.tensor([example.id for example in examples]),
+        proposals=_stack_rows([example.proposals for example in examples]),
     )
 
 

@@ -68,6 +68,8 @@ def _settle(
     for _ in range(rounds):
         before = alive
         alive = exists * (alive @ strikes == 0)  # the product counts the living boxes that strike each box
+        if alive.device.type == "cpu" and torch.equal(alive, before):
+            break  # looking is free on the CPU; a GPU would have to wait for the answer
     return alive, (alive == before).flatten(-2).all(dim=-1)
 
 
@@ -139,7 +141,7 @@ def nms_padded(
         settled = settled & (done | (count.squeeze(-1) >= keep))
         count = count + alive.sum(dim=-1, keepdim=True)
         if boxes.device.type == "cpu" and bool((count >= keep).all()):
-            break  # enough for every picture; looking is free on the CPU, a GPU would have to wait for the answer
+            break  # enough for every picture
     found = torch.arange(keep, device=boxes.device) < count
     return Kept(index[..., :keep].masked_fill(~found, 0), found, settled)
 

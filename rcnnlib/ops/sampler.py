@@ -47,3 +47,17 @@ def sample(
     drawn, matches = key < 3, matches.gather(-1, index)  # 3 and not 2, to which the largest noise + 1 is rounded
     classes = torch.where(key < 1, labels.gather(-1, matches), NEGATIVE)
     return Samples(index.masked_fill(~drawn, 0), classes.masked_fill(~drawn, IGNORED), matches)
+
+
+def take_noise(noise: Float[Tensor, "*B N"], start: int, count: int) -> Float[Tensor, "*B M"]:
+    """Return the ``count`` random numbers from ``start`` on, so that two samplers never share a number.
+
+    Raises:
+        ValueError: there are too few.
+    """
+    if start + count > noise.shape[-1]:
+        raise ValueError(
+            f"noise must hold {start + count} numbers a picture for its anchors, proposals and objects, got "
+            f"{noise.shape[-1]}; give collate a larger noise_length"
+        )
+    return noise[..., start : start + count]

@@ -269,3 +269,16 @@ def name_line(ax: Axes, x: float, y: float, text: str, colour: str) -> Axes:
     """Write the name of a curve beside its end (x, y), in its colour: quicker to read than a legend."""
     ax.annotate(text, (x, y), xytext=(5, 0), textcoords="offset points", va="center", color=colour, fontsize=10)
     return ax
+
+
+def annotate(image: Any, boxes: Any, labels: Sequence[str], scores: Any) -> Image.Image:
+    """Return a photo with detections drawn on it, without axes and at its own size; long sides are at least 640."""
+    pixels = to_pixels(image)
+    height, width = pixels.shape[:2]
+    zoom = max(1.0, 640 / max(height, width))
+    fig, ax = figure(zoom * width / SHARPNESS, zoom * height / SHARPNESS, alt="")
+    fig.set_layout_engine("none")
+    ax.set_position((0, 0, 1, 1))
+    show_image(ax, pixels)
+    draw_boxes(ax, boxes, kind="detection", labels=labels, scores=scores)
+    return fig.to_image()

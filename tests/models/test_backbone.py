@@ -1,10 +1,13 @@
+from urllib.error import URLError
+
 import pytest
 import torch
+import torchvision
 from PIL import Image
 from torchvision.transforms.functional import pil_to_tensor
 
 from rcnnlib.datasets.paths import data_dir
-from rcnnlib.models.backbone import SqueezeNetTrunk, imagenet_classes, squeezenet
+from rcnnlib.models.backbone import NAMES, Frame, SqueezeNetTrunk, backbone, imagenet_classes, squeezenet
 
 
 @pytest.fixture(scope="module")
@@ -57,3 +60,80 @@ def test_missing_weights_say_how_to_get_them(tmp_path, monkeypatch):
     monkeypatch.setenv("RCNN_DATA", str(tmp_path))
     with pytest.raises(FileNotFoundError, match=r"data/build/squeezenet\.py"):
         squeezenet()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_trunk_has_its_cells_where_the_anchors_stand(name):
+    trunk = backbone(name, pretrained=False).eval()
+    for key, parameter in (*trunk.named_parameters(), *trunk.named_buffers()):
+        if key not in ("mean", "std"):
+            parameter.data.abs_()  # no cancelling: what is left is the geometry of the convolutions
+    image = torch.rand(1, 3, 320, 320, requires_grad=True)
+    features = trunk.layers(image, Frame(None, 320 // trunk.stride))
+    cells = 320 // trunk.stride
+    assert features.shape == (1, trunk.out_channels, cells, cells)
+    features[0, :, 9, 11].sum().backward()
+    weight = image.grad.double().abs().sum(dim=(0, 1))
+    at = torch.arange(320) + 0.5
+    row, column = (weight.sum(dim=1) * at).sum() / weight.sum(), (weight.sum(dim=0) * at).sum() / weight.sum()
+    assert abs(row - 9.5 * trunk.stride) < trunk.stride / 4  # max pools of random weights are not quite even
+    assert abs(column - 11.5 * trunk.stride) < trunk.stride / 4
+
+
+@pytest.mark.parametrize("name", NAMES)
+@torch.inference_mode()
+def test_padding_changes_nothing_inside_the_picture(name):
+    trunk = backbone(name, pretrained=False).eval()
+    image = torch.rand(1, 3, 64, 48)
+    batch = torch.rand(2, 3, 96, 80)  # the padding is not even black
+    batch[0, :, :64, :48] = image
+    cells, padded = trunk(image), trunk(batch, torch.tensor([[64.0, 48.0], [96.0, 80.0]]))
+    h, w = cells.shape[-2:]
+    assert cells.abs().max() > 0
+    torch.testing.assert_close(padded[:1, :, :h, :w], cells, rtol=1e-3, atol=1e-4)
+    assert padded[0, :, h:].abs().max() == 0
+    assert padded[0, :, :, w:].abs().max() == 0
+    torch.testing.assert_close(padded[1:], trunk(batch[1:]), rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_frozen_blocks_do_not_learn(name):
+    trunk = backbone(name, pretrained=False).freeze(1)
+    trunk(torch.rand(1, 3, 32, 32)).sum().backward()
+    learns = [any(p.grad is not None for p in block.parameters()) for block in trunk.blocks]
+    assert learns == [False] + [True] * (len(trunk.blocks) - 1)
+    assert {id(p) for block in trunk.blocks for p in block.parameters()} == {id(p) for p in trunk.parameters()}
+    assert all(p.requires_grad for p in trunk.freeze(0).parameters())
+    with pytest.raises(ValueError, match=r"blocks must be 0 to \d"):
+        trunk.freeze(9)
+
+
+def test_an_unknown_trunk_is_named():
+    with pytest.raises(ValueError, match="backbone 'alexnet' is unknown; use one of squeezenet, vgg16"):
+        backbone("alexnet")
+
+
+@pytest.mark.parametrize("name", ["vgg16", "resnet18"])
+def test_weights_that_cannot_be_fetched(name, monkeypatch, tmp_path):
+    def refuse(*arguments, **options):
+        raise URLError("no network")
+
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", refuse)
+    with pytest.raises(FileNotFoundError, match=f"weights of {name} are fetched by torchvision.*'squeezenet'"):
+        backbone(name)
+
+
+@pytest.mark.parametrize(
+    ("name", "peer"), [("vgg16", torchvision.models.vgg16), ("resnet18", torchvision.models.resnet18)]
+)
+def test_torchvisions_weights_fit(name, peer, monkeypatch):
+    # Random weights in the place of those that torchvision would fetch.
+    theirs = peer(weights=None).eval()
+    monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", lambda *a, **k: theirs.state_dict())
+    ours, image = backbone(name).eval(), torch.rand(1, 3, 64, 64)
+    stem = (ours.features[0][0] if name == "resnet18" else ours.features[0]).weight
+    assert torch.equal(stem, theirs.state_dict()["conv1.weight" if name == "resnet18" else "features.0.weight"])
+    if name == "vgg16":  # the same geometry, so the same map
+        with torch.inference_mode():
+            expected = theirs.features[:-1]((image - ours.mean) / ours.std)
+            torch.testing.assert_close(ours(image), expected, rtol=1e-4, atol=1e-4)
