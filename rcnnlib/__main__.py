@@ -157,7 +157,9 @@ def run_train(args: argparse.Namespace) -> int:
         options = {"seed": args.seed, "steps": args.steps, "workers": args.workers, "world": world}
         model = run_recipe(args.recipe, out, **options)
         if distributed.is_main(world):
-            print(f"weights: {finish(args.recipe, model, out, seed=args.seed)}, with a card beside them")
+            print(
+                f"weights: {finish(args.recipe, model, out, seed=args.seed, steps=args.steps)}, with a card beside them"
+            )
     return 0
 
 
@@ -169,7 +171,8 @@ def run_evaluate(args: argparse.Namespace) -> int:
 
     detector = load_weights(args.weights)
     suffix = "_selective_search" if detector.model.needs_proposals else ""
-    print(json.dumps(evaluate(detector.model, open_data(args.data + suffix, args.split), progress=True), indent=1))
+    dataset = open_data(args.data + suffix, args.split)
+    print(json.dumps(evaluate(detector.model, dataset, longer_side=detector.spec.longer_side, progress=True), indent=1))
     return 0
 
 
@@ -231,9 +234,7 @@ def add_detectors(command) -> None:
     train.add_argument("--workers", type=int, default=1, help="processes that make pictures (default: 1)")
     evaluate = command("evaluate", run_evaluate, "measure stored weights on a data set")
     evaluate.add_argument("weights", help="a name or a file")
-    evaluate.add_argument(
-        "--data", default="scrapbook", help="scrapbook (default), wild, treetops or shapes"
-    )
+    evaluate.add_argument("--data", default="scrapbook", help="scrapbook (default), wild, treetops or shapes")
     evaluate.add_argument("--split", default="test", choices=["train", "val", "test"], help="default: test")
     benchmark = command("benchmark", run_benchmark, "compare speed with torchvision")
     benchmark.add_argument("what", choices=["ops"], help="ops: the operators")

@@ -49,7 +49,7 @@ class FreshScenes:
         parts = Parts(choose(rng, self.parts.cutouts), self.parts.backgrounds) if self.vary else self.parts
         scene = compose(rng, parts)
         image = torch.tensor(scene.image()).permute(2, 0, 1) / 255
-        return make_example(image, scene.boxes, scene.labels, [], id=index)
+        return make_example(image, scene.boxes.tolist(), scene.labels.tolist(), [], id=index)
 
 
 def choose(rng: np.random.Generator, cutouts: Sequence[Cutout]) -> list[Cutout]:

@@ -31,7 +31,7 @@ def measure(name: str, weights: str | Path) -> dict[str, Any]:
     base = recipe.data.split("_")[0]
     figures = {}
     for data, split in TESTS.get(base, SHAPES_TESTS):
-        found = evaluate(detector.model, open_data(data + suffix, split))
+        found = evaluate(detector.model, open_data(data + suffix, split), longer_side=recipe.spec.longer_side)
         row = {key: round_all(found[key]) for key in KEPT}
         row["per_class_AP50"] = {label: round_all(each["AP50"]) for label, each in found["per_class"].items()}
         figures[f"{data}_{split}"] = row
@@ -54,12 +54,12 @@ def seconds_of(folder: Path) -> float:
     return total
 
 
-def finish(name: str, model: nn.Module, folder: str | Path, *, seed: int) -> Path:
+def finish(name: str, model: nn.Module, folder: str | Path, *, seed: int, steps: int | None = None) -> Path:
     """Write ``NAME.safetensors`` and its card ``NAME.json`` into the folder of the run; return the first."""
     recipe, folder = RECIPES[name], Path(folder)
-    command = f"python -m rcnnlib train {name} --seed {seed}"
-    steps = {phase.name: phase.schedule.steps for phase in recipe.phases}
-    facts = {"recipe": name, "command": command, "data": recipe.data, "seed": seed, "steps": steps}
+    command = f"python -m rcnnlib train {name} --seed {seed}" + ("" if steps is None else f" --steps {steps}")
+    taken = {phase.name: steps or phase.schedule.steps for phase in recipe.phases}
+    facts = {"recipe": name, "command": command, "data": recipe.data, "seed": seed, "steps": taken}
     path = folder / f"{name}.safetensors"
     save_weights(path, model, recipe.spec, facts)
     card = facts | {

@@ -32,23 +32,20 @@ def with_regions(example: Example) -> Example:
     return example._replace(proposals=selective_search(example.image))
 
 
-def detect_photos(
-    detector: Detector, paths: Sequence[str | Path], *, score: float = 0.5, longer_side: int = 320
-) -> Iterator[Found]:
-    """Yield what is found in each photo with at least ``score``; photos are shrunk to ``longer_side`` pixels.
+def detect_photos(detector: Detector, paths: Sequence[str | Path], *, score: float = 0.5) -> Iterator[Found]:
+    """Yield what is found in each photo with at least ``score``; a photo is resized to what the detector is made for.
 
     Raises:
         FileNotFoundError, ValueError: a photo is missing or cannot be read.
     """
     for number, path in enumerate(paths):
         photo = make_example(read_image(path), [], [], [], id=number)
-        small = resize(photo, longer_side)
+        small = resize(photo, detector.spec.longer_side)
         if detector.model.needs_proposals:
             small = with_regions(small)
         (record,) = run(detector.model, [small], longer_side=None)
         good = record.scores >= score
-        boxes = record.boxes[good] / small.scale.repeat(2)
-        yield Found(Path(path), photo.image, boxes, record.scores[good], record.labels[good])
+        yield Found(Path(path), photo.image, record.boxes[good], record.scores[good], record.labels[good])
 
 
 def to_coco(found: Sequence[Found], class_names: Sequence[str]) -> dict[str, Any]:

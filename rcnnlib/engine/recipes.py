@@ -44,7 +44,6 @@ class Recipe(NamedTuple):
     data: str  # a name for ``open_data``
     phases: tuple[Phase, ...]
     frozen: int = 2  # blocks of the trunk that keep their first weights
-    longer_side: int | None = None  # pictures are resized to this many pixels; None leaves them as they are
 
 
 def _spec(detector: str, trunk: str, classes: tuple[str, ...], **options) -> Spec:
@@ -54,7 +53,11 @@ def _spec(detector: str, trunk: str, classes: tuple[str, ...], **options) -> Spe
 LONG = Schedule(steps=12_000)
 RECIPES = {
     "faster_rcnn_shapes": Recipe(
-        _spec("faster_rcnn", "tiny", Shapes.class_names, scales=(16, 32, 48), ratios=(1.0,), head=SHAPES_HEAD),
+        Spec(
+            *("faster_rcnn", "tiny", Shapes.class_names),
+            options={"scales": (16, 32, 48), "ratios": (1.0,), "head": SHAPES_HEAD},
+            longer_side=96,
+        ),
         "shapes",
         approximate_joint(Schedule(steps=600, batch=8, rate=2e-3, warmup=20), trunk="nothing"),
         frozen=0,
@@ -162,10 +165,12 @@ def run_recipe(
             *(model, schedule, Path(folder) / phase.name),
             **{"seed": seed, "world": world, "proposer": proposer, "facts": {"recipe": name, "phase": phase.name}},
         )
-        trainer.run(dataset, workers=workers, longer_side=recipe.longer_side)
+        trainer.run(dataset, workers=workers, longer_side=recipe.spec.longer_side)
         done[phase.name] = model
     if recipe.spec.detector in ("rcnn", "sppnet"):
-        fit_after_training(model, dataset, seed=seed, device=world.device, progress=True)
+        fit_after_training(
+            model, dataset, longer_side=recipe.spec.longer_side, seed=seed, device=world.device, progress=True
+        )
     return gather_parts(recipe, done)
 
 

@@ -32,6 +32,7 @@ class Spec(NamedTuple):
     trunk: str  # a name for ``backbone``
     classes: tuple[str, ...]  # names of the labels 1..K
     options: dict[str, Any]  # keyword arguments of the detector
+    longer_side: int = 320  # pixels of the pictures that it is made for
 
     def build(self, *, pretrained: bool = True) -> nn.Module:
         """Return the detector, its trunk with ImageNet's weights unless told otherwise; the rest is random.
