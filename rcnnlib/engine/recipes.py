@@ -75,7 +75,7 @@ RECIPES = {
     "fast_rcnn_scrapbook": Recipe(
         _spec("fast_rcnn", "squeezenet", SCRAPBOOK_CLASSES),
         "scrapbook_selective_search",
-        stored_proposals(LONG._replace(steps=6000)),
+        stored_proposals(LONG._replace(steps=5000)),
     ),
     "rcnn_scrapbook": Recipe(
         _spec("rcnn", "squeezenet", SCRAPBOOK_CLASSES),
