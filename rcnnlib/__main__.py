@@ -117,10 +117,11 @@ def run_doctor(args: argparse.Namespace) -> int:
 
 
 def run_benchmark(args: argparse.Namespace) -> int:
-    """Print the table of our operators against torchvision's."""
-    from rcnnlib.engine import benchmark
+    """Print a table of ours against torchvision's."""
+    from rcnnlib.engine import benchmark, benchmark_models
 
-    benchmark.main_ops(args.threads)
+    main = {"ops": benchmark.main_ops, "models": benchmark_models.main_models}[args.what]
+    main(args.threads)
     return 0
 
 
@@ -237,7 +238,7 @@ def add_detectors(command) -> None:
     evaluate.add_argument("--data", default="scrapbook", help="scrapbook (default), wild, treetops or shapes")
     evaluate.add_argument("--split", default="test", choices=["train", "val", "test"], help="default: test")
     benchmark = command("benchmark", run_benchmark, "compare speed with torchvision")
-    benchmark.add_argument("what", choices=["ops"], help="ops: the operators")
+    benchmark.add_argument("what", choices=["ops", "models"], help="ops: the operators; models: the detectors")
     benchmark.add_argument(
         "--threads", type=int, help="threads of torch and OpenCV; 1 gives steady ratios on a busy machine"
     )

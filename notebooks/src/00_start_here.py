@@ -404,6 +404,51 @@ print(f"2000 crops hold {2000 * 224 * 224 / (640 * 480):.0f} times the pixels of
 print(f"R-CNN / Fast R-CNN: {47.0 / 0.32:.1f} times (the paper writes 146)")
 
 # %% [markdown] tags=["core"]
+# ### Where the course leads: a detector at work
+#
+# Here is the end of the staircase: a Faster R-CNN that you will have built by lesson 14. It knows five classes: bird,
+# mammal, food, tool, vehicle.
+#
+# Two things to know before you judge it:
+#
+# - It learned from **pasted** pictures alone: cut-out animals and tools on travel photos. It has never seen a real photo
+#   like these.
+# - It gives each box a *score* from 0 to 1: how sure it is. You choose from which score on a box is shown.
+
+# %% jupyter={"source_hidden": true}
+predict(
+    "In the photo below there are five horses, two of them foals. Will it find all five?",
+    ["yes, all five", "some of them"],
+    answer="some of them",
+    why="They stand close together and hide each other. Run the next cell and read the line below the photo.",
+)
+
+# %% [markdown] tags=["core"]
+# **Move it.** Before you move the slider, predict: what happens to the number of boxes when you *lower* the least score?
+# And to the number of hand-drawn boxes found?
+
+# %%
+from rcnnlib.view.explorers.at_work import AtWork
+
+AtWork()
+
+# %% [markdown] tags=["core"]
+# Lower the least score, and more of the horses are found, among more boxes that are wrong. Raise it, and most of the
+# wrong boxes go, and more horses are missed. No score is right for everything. Lesson 08 makes one number out of all
+# of them. *Found* means here: a box of the right class has an IoU of at least 0.5 with the one that a person drew.
+#
+# Then look at *koala*: among its cut-outs there was none. A detector knows what it was shown, and no more.
+#
+# **Your own photo.** Write its path between the quotation marks, for example `"~/Pictures/cat.jpg"`. Run the cell again.
+
+# %%
+MY_PHOTO = ""
+AtWork([MY_PHOTO] if MY_PHOTO else ["../data/wild/images/pig.jpg"], score=0.3)
+
+# %% [markdown] tags=["core"]
+# In a terminal the same is `python -m rcnnlib detect PHOTO`. It draws the boxes and writes them to a file.
+
+# %% [markdown] tags=["core"]
 # ## 4 · The map of the course
 #
 # Four detectors, one staircase. Read each column from the bottom up. You need not know the words on it yet.

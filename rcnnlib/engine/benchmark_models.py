@@ -74,12 +74,6 @@ def pictures(count: int, side: int = SIDE) -> Batch:
     return collate([resize(data[index], side) for index in range(count)], seed=0, epoch=0)
 
 
-def as_lists(batch: Batch) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
-    """Return pictures and targets as torchvision wants them; the batch has no padding."""
-    rows = zip(batch.boxes, batch.labels, batch.valid, strict=True)
-    return list(batch.images), [{"boxes": boxes[valid], "labels": labels[valid]} for boxes, labels, valid in rows]
-
-
 def opponent(model: FasterRCNN) -> nn.Module:
     """Return torchvision's detector with the same parts and the very same trunk."""
     theirs = to_torchvision(model)
@@ -98,7 +92,9 @@ def our_step(model: FasterRCNN, batch: Batch, schedule: Schedule = STILL) -> Wor
 def their_step(model: FasterRCNN, batch: Batch, schedule: Schedule = STILL) -> Work:
     """Return the same step of torchvision's detector; it reads nothing for a log."""
     model.trunk.freeze(RECIPES[FASTER].frozen)
-    theirs, (images, targets) = opponent(model).train(), as_lists(batch)
+    theirs, images = opponent(model).train(), list(batch.images)  # of one size, so there is no padding to take off
+    rows = zip(batch.boxes, batch.labels, batch.valid, strict=True)
+    targets = [{"boxes": boxes[valid], "labels": labels[valid]} for boxes, labels, valid in rows]
     optimizer = make_optimizer(theirs, schedule)
 
     def step() -> None:
