@@ -442,8 +442,10 @@ AtWork()
 # **Your own photo.** Write its path between the quotation marks, for example `"~/Pictures/cat.jpg"`. Run the cell again.
 
 # %%
+from rcnnlib.datasets.paths import data_dir
+
 MY_PHOTO = ""
-AtWork([MY_PHOTO] if MY_PHOTO else ["../data/wild/images/pig.jpg"], score=0.3)
+AtWork([MY_PHOTO or data_dir() / "wild/images/pig.jpg"], score=0.3)
 
 # %% [markdown] tags=["core"]
 # In a terminal the same is `python -m rcnnlib detect PHOTO`. It draws the boxes and writes them to a file.
