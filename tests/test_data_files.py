@@ -90,6 +90,13 @@ def test_manifest_agrees_with_the_files(build):
         assert not changed, f"{changed} differ from the manifest; {hint}"
 
 
+def test_the_table_of_detectors_says_what_their_cards_say(build):
+    text = (DATA / "weights/README.md").read_text(encoding="utf-8")
+    made = build("weights_table").table(DATA / "weights")
+    assert made in text, "run `python data/build/weights_table.py`"
+    assert made.count("\n") > 1
+
+
 # Credits
 
 
@@ -100,7 +107,7 @@ def test_every_file_has_its_credit(name):
     assert all(row["file"] and row["author"] and row["source"] and row["licence"] for row in rows)
     patterns = [row["file"] for row in rows]
     files = [p.relative_to(DATA / name).as_posix() for p in pictures(DATA / name) if p.name != "example.jpg"]
-    files += ["squeezenet1_1_imagenet.safetensors"] if name == "weights" else []
+    files += [path.name for path in (DATA / name).glob("*.safetensors")] if name == "weights" else []
     assert files
     assert [file for file in files if not any(fnmatch.fnmatch(file, pattern) for pattern in patterns)] == []
     assert [pattern for pattern in patterns if not list((DATA / name).glob(pattern))] == []
