@@ -149,12 +149,12 @@ def run_train(args: argparse.Namespace) -> int:
     from rcnnlib.engine import distributed
     from rcnnlib.engine.cards import finish
     from rcnnlib.engine.recipes import RECIPES, run_recipe
-    from rcnnlib.engine.schedules import phase_table
+    from rcnnlib.engine.schedules import phase_table, with_steps
 
-    if args.recipe in RECIPES:
-        print(phase_table(RECIPES[args.recipe].phases))
     out = args.out or Path("build/runs") / f"{args.recipe}_seed{args.seed}"
     with distributed.start() as world:
+        if args.recipe in RECIPES and distributed.is_main(world):
+            print(phase_table(with_steps(RECIPES[args.recipe].phases, args.steps)))
         options = {"seed": args.seed, "steps": args.steps, "workers": args.workers, "world": world}
         model = run_recipe(args.recipe, out, **options)
         if distributed.is_main(world):

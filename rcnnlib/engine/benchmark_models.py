@@ -54,7 +54,7 @@ STAGES = ("Selective Search", "trunk", "proposals", "head", "detection")
 
 # Operations for which the host waits until a GPU has finished: it needs a number, or the size of a result.
 READS = {"_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique2", "nms"}
-INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_", "_unsafe_index", "_unsafe_index_put"}
+INDEXING = {"index", "index_put", "index_put_"}
 COPIES = {Tensor.tolist, Tensor.cpu, Tensor.numpy}  # the same, but on a CPU nothing is dispatched for them
 CPU_ALONE = 'device.type == "cpu" and'  # a line that begins so reads nothing on a GPU
 

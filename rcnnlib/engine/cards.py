@@ -17,6 +17,7 @@ from torch import nn
 
 from rcnnlib.engine.evaluation import evaluate
 from rcnnlib.engine.recipes import RECIPES, open_data
+from rcnnlib.engine.schedules import with_steps
 from rcnnlib.models.weights import load_weights, save_weights
 
 TESTS = {"scrapbook": (("scrapbook", "test"), ("wild", "test")), "treetops": (("treetops", "test"),)}
@@ -58,7 +59,7 @@ def finish(name: str, model: nn.Module, folder: str | Path, *, seed: int, steps:
     """Write ``NAME.safetensors`` and its card ``NAME.json`` into the folder of the run; return the first."""
     recipe, folder = RECIPES[name], Path(folder)
     command = f"python -m rcnnlib train {name} --seed {seed}" + ("" if steps is None else f" --steps {steps}")
-    taken = {phase.name: steps or phase.schedule.steps for phase in recipe.phases}
+    taken = {phase.name: phase.schedule.steps for phase in with_steps(recipe.phases, steps)}
     facts = {"recipe": name, "command": command, "data": recipe.data, "seed": seed, "steps": taken}
     path = folder / f"{name}.safetensors"
     save_weights(path, model, recipe.spec, facts)

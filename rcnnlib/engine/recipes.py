@@ -26,6 +26,7 @@ from rcnnlib.engine.schedules import (
     fine_tuning,
     four_step_alternating,
     stored_proposals,
+    with_steps,
 )
 from rcnnlib.engine.training import ALONE, Trainer
 from rcnnlib.models.weights import Spec
@@ -75,7 +76,7 @@ RECIPES = {
     "fast_rcnn_scrapbook": Recipe(
         _spec("fast_rcnn", "squeezenet", SCRAPBOOK_CLASSES),
         "scrapbook_selective_search",
-        stored_proposals(LONG._replace(steps=5000)),
+        stored_proposals(LONG._replace(steps=1500)),
     ),
     "rcnn_scrapbook": Recipe(
         _spec("rcnn", "squeezenet", SCRAPBOOK_CLASSES),
@@ -156,13 +157,12 @@ def run_recipe(
         raise ValueError(f"recipe {name!r} is unknown; use one of {', '.join(RECIPES)}")
     recipe, done = RECIPES[name], {}
     dataset = open_data(recipe.data, "train")
-    for phase in recipe.phases:
+    for phase in with_steps(recipe.phases, steps):
         torch.manual_seed(seed)  # the first weights of what is not pretrained
         model = start_phase(recipe, phase, done).to(world.device)
         proposer = partial(proposals_of, done[phase.proposals]) if phase.proposals in done else None
-        schedule = phase.schedule if steps is None else phase.schedule._replace(steps=steps)
         trainer = Trainer(
-            *(model, schedule, Path(folder) / phase.name),
+            *(model, phase.schedule, Path(folder) / phase.name),
             **{"seed": seed, "world": world, "proposer": proposer, "facts": {"recipe": name, "phase": phase.name}},
         )
         trainer.run(dataset, workers=workers, longer_side=recipe.spec.longer_side)

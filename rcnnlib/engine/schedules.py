@@ -73,6 +73,13 @@ def four_step_alternating(schedule: Schedule, frozen: Schedule) -> tuple[Phase, 
     )
 
 
+def with_steps(phases: tuple[Phase, ...], steps: int | None) -> tuple[Phase, ...]:
+    """Return the phases with ``steps`` in each of them, or as they are."""
+    if steps is None:
+        return phases
+    return tuple(phase._replace(schedule=phase.schedule._replace(steps=steps)) for phase in phases)
+
+
 def phase_table(phases: tuple[Phase, ...]) -> str:
     """Return the phases as a table to print: what learns, from which weights, on whose proposals."""
     rows = [("phase", "learns", "trunk from", "trunk frozen", "proposals of", "steps")]

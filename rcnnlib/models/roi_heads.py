@@ -46,6 +46,26 @@ class TwoMLPHead(nn.Module):
         return relu(self.fc7(relu(self.fc6(pooled.flatten(1)))))
 
 
+@torch.no_grad()
+def truncated_svd(layer: nn.Linear, rank: int) -> nn.Sequential:
+    """Return two layers that do nearly what one did, with the ``rank`` largest singular values (Fast R-CNN 3.1).
+
+    W (u x v) becomes U_t (S_t V_t): rank (u + v) numbers instead of u v. The first layer has no bias.
+
+    Raises:
+        ValueError: the layer has fewer singular values.
+    """
+    most = min(layer.weight.shape)
+    if not 1 <= rank <= most:
+        raise ValueError(f"rank must be 1 to {most}, the number of singular values of this layer; got {rank}")
+    u, s, v = torch.linalg.svd(layer.weight, full_matrices=False)
+    first, second = nn.Linear(layer.in_features, rank, bias=False), nn.Linear(rank, layer.out_features)
+    first.weight.copy_(s[:rank, None] * v[:rank])
+    second.weight.copy_(u[:, :rank])
+    second.bias.copy_(layer.bias)
+    return nn.Sequential(first, second).to(layer.weight.device)
+
+
 class BoxPredictor(nn.Module):
     """The two sibling layers: a score for the background and each class, four deltas for each class."""
 

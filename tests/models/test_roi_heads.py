@@ -5,7 +5,7 @@ import torch
 import torchvision
 
 from rcnnlib.datasets.transforms import collate, make_example
-from rcnnlib.models.roi_heads import BoxPredictor, RoIHead, given_proposals
+from rcnnlib.models.roi_heads import BoxPredictor, RoIHead, given_proposals, truncated_svd
 from rcnnlib.ops.box_coder import HEAD_STD, decode, encode
 from rcnnlib.ops.boxes import box_iou, clip_boxes
 from rcnnlib.ops.losses import smooth_l1
@@ -144,3 +144,15 @@ def test_first_scores_are_equal_and_first_deltas_small():
     assert scores.abs().max() < 0.3
     assert deltas.abs().max() < 0.05
     assert deltas.shape == (5, 3, 4)
+
+
+def test_truncated_svd_is_the_best_of_its_rank():
+    layer, x = torch.nn.Linear(20, 12), torch.randn(5, 20)
+    torch.testing.assert_close(truncated_svd(layer, 12)(x), layer(x), rtol=1e-4, atol=1e-5)
+    first, second = truncated_svd(layer, 3)
+    assert sum(p.numel() for p in (first.weight, second.weight)) == 3 * (20 + 12)
+    # Eckart and Young: the error is the root of the sum of the squares of the singular values left out.
+    error = (second.weight @ first.weight - layer.weight).norm()
+    torch.testing.assert_close(error, torch.linalg.svdvals(layer.weight)[3:].norm())
+    with pytest.raises(ValueError, match=r"rank must be 1 to 12, .* got 13"):
+        truncated_svd(layer, 13)
