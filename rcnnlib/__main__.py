@@ -25,7 +25,7 @@ EXAMPLES = """examples:
   python -m rcnnlib detect cat.jpg dog.jpg --out found    boxes drawn on your photos, and found/detections.json
   python -m rcnnlib train faster_rcnn_shapes --out run     a detector in three minutes; killed, it goes on
   python -m rcnnlib evaluate faster_rcnn_scrapbook --data wild
-  python -m rcnnlib benchmark ops              our operators against torchvision's
+  python -m rcnnlib benchmark ops              our operators against torchvision's; `models`: our detectors
   python -m rcnnlib validate data/wild         look for mistakes in a folder of labelled pictures
 """
 

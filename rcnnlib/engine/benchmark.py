@@ -265,7 +265,7 @@ def ops_lines(pairs: int = PAIRS) -> Iterator[str]:
     boxes, scores = random_boxes(300), torch.rand(300)
     small = compare(lambda: nms(boxes, scores, 0.7), lambda: torchvision.ops.nms(boxes, scores, 0.7), pairs)
     yield f"nms 300 boxes: {small.ours * 1e3:.2f} ms, at most 3, aim 1.5   {verdict(small.ours * 1e3, 3, 1.5)}"
-    yield "proposals on true RPN output: no trained RPN in this version"
+    yield "proposals on true RPN output: see `python -m rcnnlib benchmark models`"
     for name, work in (("nms of 12000 boxes", nms_12000), ("roi_pool of 2000 RoIs on 50 x 75 cells", pool_2000)):
         gigabytes = peak_memory(work)
         yield f"extra memory, {name}: {gigabytes:.2f} GB, at most 1   {verdict(gigabytes, 1)}"

@@ -80,8 +80,8 @@ def make_optimizer(model: nn.Module, schedule: Schedule) -> torch.optim.Optimize
     """Return SGD with momentum 0.9 or AdamW over the parameters that learn."""
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     if schedule.optimizer == "sgd":
-        return torch.optim.SGD(parameters, schedule.rate, momentum=0.9, weight_decay=schedule.weight_decay)
-    return torch.optim.AdamW(parameters, schedule.rate, weight_decay=schedule.weight_decay)
+        return torch.optim.SGD(parameters, schedule.rate, momentum=0.9, weight_decay=schedule.weight_decay, fused=True)
+    return torch.optim.AdamW(parameters, schedule.rate, weight_decay=schedule.weight_decay, fused=True)
 
 
 class Trainer:
