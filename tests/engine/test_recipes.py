@@ -6,6 +6,7 @@ import pytest
 
 from rcnnlib.datasets.shapes import Shapes
 from rcnnlib.engine import recipes
+from rcnnlib.engine.evaluation import evaluate
 from rcnnlib.engine.recipes import RECIPES, Recipe, open_data, run_recipe
 from rcnnlib.engine.schedules import Schedule, four_step_alternating
 from rcnnlib.models.weights import Spec
@@ -81,6 +82,12 @@ def test_sixty_steps_are_reproduced_to_the_bit(tmp_path):
     assert fingerprint(ours) == fingerprint(again)
     other = run_recipe("faster_rcnn_shapes", tmp_path / "three", steps=2, seed=1)
     assert fingerprint(other) != fingerprint(ours)
+
+
+@pytest.mark.slow
+def test_shapes_are_learned_in_minutes(tmp_path):
+    model = run_recipe("faster_rcnn_shapes", tmp_path)
+    assert evaluate(model, open_data("shapes", "test"), longer_side=96)["AP50"] > 0.9  # 0.98 when this was written
 
 
 @pytest.mark.parametrize("name", ["shapes", "scrapbook", "scrapbook_fresh", "treetops", "treetops_selective_search"])
