@@ -4,7 +4,7 @@ One sample is an ``Example``. Every transform is a pure function of it that move
 proposals together, and keeps account of the way back to the photo. A picture keeps its aspect ratio; a batch is padded
 right and bottom, so padding never moves a box.
 
-It leaves out colour changes and any hidden random state: the caller says which picture is flipped.
+It leaves out any hidden random state: the caller says which picture is flipped, and brings the numbers for its colours.
 
 Shapes:
     G  ground-truth boxes    I  ignored regions    P  proposals found beforehand    H, W  height and width in pixels
@@ -135,6 +135,20 @@ def flip(example: Example) -> Example:
         ignore=mirrored(example.ignore),
         proposals=mirrored(example.proposals),
     )
+
+
+def recolour(example: Example, draws: Float[Tensor, " 6"]) -> Example:
+    """Change the light of a picture, for training: saturation, contrast, brightness and the strength of each colour.
+
+    ``draws`` are uniform in [0, 1). Saturation falls to 20 % at the least, contrast and brightness change by up to
+    40 %, each colour by up to 15 %.
+    """
+    saturation, contrast, brightness = 0.2 + 0.8 * draws[0], 0.6 + 0.8 * draws[1], 0.6 + 0.8 * draws[2]
+    grey = example.image.mean(dim=0, keepdim=True)
+    image = grey + saturation * (example.image - grey)
+    image = image.mean() + contrast * (image - image.mean())
+    gain = brightness * (0.85 + 0.3 * draws[3:]).view(3, 1, 1)
+    return example._replace(image=(image * gain).clamp(0, 1))
 
 
 def crop_tile(example: Example, window: tuple[int, int, int, int]) -> Example:

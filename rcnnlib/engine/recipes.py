@@ -45,6 +45,7 @@ class Recipe(NamedTuple):
     data: str  # a name for ``open_data``
     phases: tuple[Phase, ...]
     frozen: int = 2  # blocks of the trunk that keep their first weights
+    colours: bool = False  # whether the light of stored pictures changes
 
 
 def _spec(detector: str, trunk: str, classes: tuple[str, ...], **options) -> Spec:
@@ -91,7 +92,8 @@ RECIPES = {
     "faster_rcnn_treetops": Recipe(
         _spec("faster_rcnn", "squeezenet", ("Tree",), scales=(24, 40, 64), ratios=(1.0,)),
         "treetops",
-        approximate_joint(LONG._replace(steps=1500)),
+        approximate_joint(LONG._replace(steps=1200)),
+        colours=True,
     ),
 }
 
@@ -165,7 +167,7 @@ def run_recipe(
             *(model, phase.schedule, Path(folder) / phase.name),
             **{"seed": seed, "world": world, "proposer": proposer, "facts": {"recipe": name, "phase": phase.name}},
         )
-        trainer.run(dataset, workers=workers, longer_side=recipe.spec.longer_side)
+        trainer.run(dataset, workers=workers, longer_side=recipe.spec.longer_side, colours=recipe.colours)
         done[phase.name] = model
     if recipe.spec.detector in ("rcnn", "sppnet"):
         fit_after_training(

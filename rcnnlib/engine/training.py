@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
-from rcnnlib.datasets.transforms import Example, collate, flip, resize, uniform_noise
+from rcnnlib.datasets.transforms import Example, collate, flip, recolour, resize, uniform_noise
 from rcnnlib.engine import checkpoint
 from rcnnlib.engine.distributed import World, barrier, is_main, reduce_mean, share, wrap
 from rcnnlib.engine.schedules import TERMS, Schedule
@@ -37,14 +37,25 @@ class Steps(Dataset):
     """The batch of every step, for a ``DataLoader`` without batching or sampling of its own.
 
     Each epoch has its own order. A data set with ``at(epoch, index)`` makes new pictures every epoch; of any other
-    each picture is mirrored in half of the epochs. ``longer_side`` resizes; None leaves pictures as they are.
+    each picture is mirrored in half of the epochs, and with ``colours`` its light changes every time. ``longer_side``
+    resizes; None leaves pictures as they are.
     """
 
-    def __init__(self, dataset, batch: int, *, seed: int, world: World = ALONE, longer_side: int | None = None):
+    def __init__(
+        self,
+        dataset,
+        batch: int,
+        *,
+        seed: int,
+        world: World = ALONE,
+        longer_side: int | None = None,
+        colours: bool = False,
+    ):
         self.per_epoch = len(dataset) // batch
         if self.per_epoch == 0:
             raise ValueError(f"batch must be at most the {len(dataset)} pictures of the data set, got {batch}")
         self.dataset, self.batch, self.seed, self.world, self.longer_side = dataset, batch, seed, world, longer_side
+        self.colours = colours
 
     def __getitem__(self, step: int) -> Batch:
         epoch, place = divmod(step, self.per_epoch)
@@ -59,9 +70,10 @@ class Steps(Dataset):
         example = self.dataset[index]
         if self.longer_side is not None:
             example = resize(example, self.longer_side)
-        # The last of the numbers that this picture gets: the samplers take theirs from the front.
-        coin = uniform_noise(1, seed=self.seed, epoch=epoch, id=2**32 + index)
-        return flip(example) if coin < 0.5 else example
+        # Another id than the picture's own, whose numbers are the samplers'.
+        coin, *_ = draws = uniform_noise(7, seed=self.seed, epoch=epoch, id=2**32 + index)
+        example = flip(example) if coin < 0.5 else example
+        return recolour(example, draws[1:]) if self.colours else example
 
 
 class LossModule(nn.Module):
@@ -120,10 +132,10 @@ class Trainer:
         """The checkpoint."""
         return self.folder / "run.safetensors"
 
-    def run(self, dataset, *, workers: int = 0, until: int | None = None, longer_side: int | None = None) -> None:
-        """Train up to step ``until``, or to the end of the schedule."""
+    def run(self, dataset, *, workers: int = 0, until: int | None = None, **pictures) -> None:
+        """Train up to step ``until``, or to the end of the schedule; ``pictures`` are options of ``Steps``."""
         until = self.schedule.steps if until is None else min(until, self.schedule.steps)
-        steps = Steps(dataset, self.schedule.batch, seed=self.seed, world=self.world, longer_side=longer_side)
+        steps = Steps(dataset, self.schedule.batch, seed=self.seed, world=self.world, **pictures)
         loader = DataLoader(
             *(steps, None), sampler=range(self.step, until), num_workers=workers, pin_memory=torch.cuda.is_available()
         )

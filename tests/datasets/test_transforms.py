@@ -12,6 +12,7 @@ from rcnnlib.datasets.transforms import (
     make_example,
     pad,
     read_image,
+    recolour,
     resize,
     tiles,
     to_photo,
@@ -357,3 +358,17 @@ def test_order_of_the_batch_changes_nothing():
     assert torch.equal(alone.noise[0], batch.noise[2])
     assert len({tuple(row.tolist()) for row in batch.noise}) == 4
     assert not torch.equal(collate(photos, seed=3, epoch=3, noise_length=50).noise, batch.noise)
+
+
+def test_recolour_by_hand():
+    pixel = torch.tensor([0.2, 0.4, 0.6]).view(3, 1, 1)
+    example = make_example(pixel.expand(3, 2, 2), [[0, 0, 1, 1]], [1], [], id=0)
+    # saturation 0.6: 0.4 + 0.6 (-0.2, 0, 0.2) = 0.28, 0.4, 0.52; contrast and brightness 1; red 0.85, blue 1.15
+    draws = torch.tensor([0.5, 0.5, 0.5, 0.0, 0.5, 1.0])
+    changed = recolour(example, draws)
+    torch.testing.assert_close(changed.image[:, 0, 0], torch.tensor([0.28 * 0.85, 0.4, 0.52 * 1.15]))
+    assert torch.equal(changed.boxes, example.boxes)
+    bright = recolour(
+        example, torch.ones(6)
+    ).image  # 1.4 (0.4 + 1.4 (0.2 - 0.4)) 1.15 = 0.1932 for red; blue stops at 1
+    torch.testing.assert_close(bright[:, 0, 0], torch.tensor([0.1932, 0.644, 1.0]))

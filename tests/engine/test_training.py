@@ -203,6 +203,15 @@ def test_every_epoch_has_its_own_order_and_flips():
     assert not torch.equal(steps[7].noise, Steps(Shapes(6), 2, seed=1)[7].noise)
 
 
+def test_colours_change_with_the_epoch_and_boxes_do_not():
+    plain, colourful = Steps(Shapes(6), 2, seed=0), Steps(Shapes(6), 2, seed=0, colours=True)
+    one, two = colourful.example(0, 4), colourful.example(1, 4)
+    assert torch.equal(one.image, colourful.example(0, 4).image)
+    assert torch.equal(one.boxes, plain.example(0, 4).boxes)
+    assert not torch.equal(one.image, plain.example(0, 4).image)
+    assert not torch.equal(one.image.sum(), two.image.sum())
+
+
 def test_two_processes_see_what_one_sees():
     alone = Steps(Shapes(8), 4, seed=0)[3]
     parts = [Steps(Shapes(8), 4, seed=0, world=World(rank, 2, torch.device("cpu")))[3] for rank in (0, 1)]
