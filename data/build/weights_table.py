@@ -9,14 +9,14 @@ from pathlib import Path
 import _sources
 
 BEGIN, END = "<!-- from the cards -->", "<!-- end -->"
-HEAD = "| file | minutes | parameters | MB | Scrapbook test | Wild | SHA-256 begins |"
-SETS = ("scrapbook_test", "wild_test")
+HEAD = "| file | minutes | parameters | MB | Scrapbook test | Wild | Treetops test | SHA-256 begins |"
+SETS = ("scrapbook_test", "wild_test", "treetops_test")
 
 
 def row(card: dict) -> str:
     """Return the line of one detector: AP50, and in brackets COCO's AP, on each set that it was measured on."""
     found = card["figures"]
-    figures = [f"{found[name]['AP50']:.3f} ({found[name]['AP']:.3f})" for name in SETS]
+    figures = [f"{found[name]['AP50']:.3f} ({found[name]['AP']:.3f})" if name in found else "" for name in SETS]
     size = [f"{card['seconds'] / 60:.0f}", f"{card['parameters']:,}", f"{card['bytes'] / 1e6:.1f}"]
     return " | ".join([f"| `{card['recipe']}`", *size, *figures, f"{card['sha256'][:12]} |"])
 

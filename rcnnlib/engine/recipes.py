@@ -90,9 +90,12 @@ RECIPES = {
         fine_tuning(LONG._replace(steps=1500), learns=("head",)),
     ),
     "faster_rcnn_treetops": Recipe(
-        _spec("faster_rcnn", "squeezenet", ("Tree",), scales=(24, 40, 64), ratios=(1.0,)),
+        _spec(
+            *("faster_rcnn", "squeezenet", ("Tree",)),
+            **{"scales": (24, 40, 64), "ratios": (1.0,), "rpn": {"channels": 128}, "head": {"reduced": 64}},
+        ),
         "treetops",
-        approximate_joint(LONG._replace(steps=1200)),
+        approximate_joint(LONG._replace(steps=1000)),
         colours=True,
     ),
 }
