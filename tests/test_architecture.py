@@ -23,7 +23,7 @@ FLOORS = {
         "interop benchmark benchmark_models doctor experiments",
         "checks: contract *",
     ],
-    5: ["view: plotting course_map canvas explorers.base explorers.* notebook"],
+    5: ["view: plotting course_map rows shortcomings canvas explorers.base explorers.* notebook"],
     6: ["__main__"],
 }
 DRAWING = {"matplotlib", "ipywidgets", "IPython", "anywidget"}  # in view alone

@@ -18,6 +18,7 @@ class Lesson(NamedTuple):
     name: str  # on the map: two words or three
     file: str
     questions: tuple[str, ...] = ()  # of the student, answered here by experiment
+    points: tuple[str, ...] = ()  # of the lecture, taught here
     ready: bool = False  # in this version
 
 
@@ -42,43 +43,43 @@ STEPS = (
         "R-CNN",
         "regions, then\na CNN on each",
         (
-            Lesson("02", "Selective Search", "02_selective_search"),
-            Lesson("03", "R-CNN", "03_rcnn", ("Q4",)),
+            Lesson("02", "Selective Search", "02_selective_search", points=("L4",)),
+            Lesson("03", "R-CNN", "03_rcnn", ("Q4",), points=("L1", "L2")),
         ),
     ),
     Step(
         "SPPnet",
         "one CNN pass\nfor all regions",
-        (Lesson("04", "shared features", "04_shared_features_and_roi_projection"),),
+        (Lesson("04", "shared features", "04_shared_features_and_roi_projection", points=("L3", "L5", "L6")),),
     ),
     Step(
         "Fast R-CNN",
         "one network,\ntrained at once",
         (
-            Lesson("05", "RoI pooling", "05_roi_pooling", ("Q2",)),
-            Lesson("06", "heads and loss", "06_heads_and_multi_task_loss"),
-            Lesson("07", "sampling", "07_sampling_mini_batches", ("Q3", "Q4")),
+            Lesson("05", "RoI pooling", "05_roi_pooling", ("Q2",), points=("L7",)),
+            Lesson("06", "heads and loss", "06_heads_and_multi_task_loss", points=("L8", "L9")),
+            Lesson("07", "sampling", "07_sampling_mini_batches", ("Q3", "Q4"), points=("L10", "L11")),
             Lesson("08", "detections, AP", "08_from_scores_to_detections"),
-            Lesson("09", "training", "09_training_fast_rcnn", ("Q1",)),
+            Lesson("09", "training", "09_training_fast_rcnn", ("Q1",), points=("L12",)),
         ),
     ),
     Step(
         "Faster R-CNN",
         "the network finds\nthe regions, too",
         (
-            Lesson("10", "anchors", "10_anchors"),
-            Lesson("11", "the RPN", "11_rpn", ("Q5",)),
-            Lesson("12", "RPN loss", "12_rpn_targets_and_loss", ("Q6",)),
-            Lesson("13", "NMS", "13_proposals_and_nms", ("Q7",)),
-            Lesson("14", "training", "14_training_faster_rcnn"),
-            Lesson("15", "results", "15_results_and_limits"),
+            Lesson("10", "anchors", "10_anchors", points=("L14",)),
+            Lesson("11", "the RPN", "11_rpn", ("Q5",), points=("L13", "L15")),
+            Lesson("12", "RPN loss", "12_rpn_targets_and_loss", ("Q6",), points=("L18", "L19")),
+            Lesson("13", "NMS", "13_proposals_and_nms", ("Q7",), points=("L16", "L17")),
+            Lesson("14", "training", "14_training_faster_rcnn", points=("L13", "L18b", "L20", "L21")),
+            Lesson("15", "results", "15_results_and_limits", points=("L22", "L23", "L24")),
         ),
     ),
     Step(
         "Your turn",
         "your photos,\nyour bugs",
         (
-            Lesson("16", "your own data", "16_your_own_data"),
+            Lesson("16", "your own data", "16_your_own_data", points=("L25",)),
             Lesson("17", "debug clinic", "17_debug_clinic"),
         ),
     ),

@@ -103,7 +103,7 @@ def metadata_is_normal(lesson: Lesson) -> Iterator[str]:
         extra = sorted(set(lesson.notebook.metadata) - set(build.METADATA))
         yield f"metadata of the notebook must be build.METADATA; {extra or 'a value'} differs"
     for index, cell in enumerate(lesson.notebook.cells):
-        if odd := sorted(set(cell.metadata) - {"tags", "jupyter", "reason"}):
+        if odd := sorted(set(cell.metadata) - {"tags", "jupyter", "reason", "rows"}):
             yield f"cell {index} has metadata {odd} (times, or what an editor left)"
 
 
