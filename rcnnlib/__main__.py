@@ -26,6 +26,7 @@ EXAMPLES = """examples:
   python -m rcnnlib train faster_rcnn_shapes --out run     a detector in three minutes; killed, it goes on
   python -m rcnnlib evaluate faster_rcnn_scrapbook --data wild
   python -m rcnnlib benchmark ops              our operators against torchvision's; `models`: our detectors
+  python -m rcnnlib experiment list            what was measured for the lessons, and what can be measured again
   python -m rcnnlib validate data/wild         look for mistakes in a folder of labelled pictures
 """
 
@@ -177,6 +178,18 @@ def run_evaluate(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_experiment(args: argparse.Namespace) -> int:
+    """Run what is missing of an experiment, or list the experiments."""
+    from rcnnlib.engine import experiments
+
+    if args.name == "list":
+        print(experiments.overview())
+        return 0
+    path = experiments.run_experiment(args.name, args.out, seeds=args.seeds)
+    print(f"{experiments.read_result(args.name).question}\nresults: {path}")
+    return 0
+
+
 def run_validate(args: argparse.Namespace) -> int:
     """Print each mistake in a folder of labelled pictures; 1 when there is one."""
     from rcnnlib.datasets.validate import validate
@@ -237,6 +250,10 @@ def add_detectors(command) -> None:
     evaluate.add_argument("weights", help="a name or a file")
     evaluate.add_argument("--data", default="scrapbook", help="scrapbook (default), wild, treetops or shapes")
     evaluate.add_argument("--split", default="test", choices=["train", "val", "test"], help="default: test")
+    experiment = command("experiment", run_experiment, "run what is missing of an experiment; `list` names them")
+    experiment.add_argument("name", help="an experiment, or list")
+    experiment.add_argument("--out", type=Path, default=Path("build/experiments"), help="folder for checkpoints")
+    experiment.add_argument("--seeds", type=int, help="instead of the experiment's own number")
     benchmark = command("benchmark", run_benchmark, "compare speed with torchvision")
     benchmark.add_argument("what", choices=["ops", "models"], help="ops: the operators; models: the detectors")
     benchmark.add_argument(

@@ -1,0 +1,201 @@
+"""Experiments: a question, conditions that differ in one thing, the same seeds for all; results kept run by run.
+
+``python -m rcnnlib experiment list`` names them, ``python -m rcnnlib experiment NAME`` runs what is missing. Every
+finished run is written at once to ``data/results/NAME.json``, with its seconds, machine and commit, so a run that was
+killed goes on where it ended. Lessons read the results with `read_result`.
+Left out: the runs themselves (`studies`).
+"""
+
+import datetime
+import json
+import platform
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from rcnnlib.datasets.paths import data_dir
+from rcnnlib.engine import studies
+
+
+class Experiment(NamedTuple):
+    """What is asked, what differs, and how one run is made."""
+
+    question: str
+    setting: str  # what all conditions share
+    conditions: tuple[str, ...]
+    seeds: int
+    run: Callable[[str, int, Path], dict[str, float]]  # condition, seed, a folder for checkpoints
+
+
+HEAD_SETTING = (
+    "600 scenes of Scrapbook, stored maps of the frozen ImageNet trunk, {}, 800 steps of 4 pictures; measured on the "
+    "150 test scenes"
+)
+EXPERIMENTS = {
+    "detectors": Experiment(
+        "What do the four detectors cost, and how well do they find?",
+        "the stored weights, a seed is a test picture of Scrapbook; minutes and AP50 are those of the cards",
+        tuple(studies.DETECTORS),
+        20,
+        studies.detectors,
+    ),
+    "rcnn_regions": Experiment(
+        "How many regions does R-CNN need?",
+        "the stored R-CNN, the first regions of Selective Search, all photos of Wild",
+        ("64", "200", "500", "1000", "2000"),
+        1,
+        studies.rcnn_regions,
+    ),
+    "sampling_mix": Experiment(
+        "What do the 25 % and the lower bound of 0.1 do for the classifier?",
+        HEAD_SETTING.format("the head of a Fast R-CNN, 64 regions a picture"),
+        tuple(studies.MIXES),
+        5,
+        studies.sampling_mix,
+    ),
+    "rpn_3x3_vs_1x1": Experiment(
+        "Does the RPN need its 3x3 convolution?",
+        HEAD_SETTING.format("an RPN alone"),
+        tuple(studies.HEADS),
+        5,
+        studies.rpn_3x3_vs_1x1,
+    ),
+    "anchors": Experiment(
+        "Do three scales and three ratios help?",
+        HEAD_SETTING.format("RPN and head together"),
+        tuple(studies.ANCHORS),
+        5,
+        studies.anchors,
+    ),
+    "four_step_vs_joint": Experiment(
+        "Is joint training as good as four steps, and quicker?",
+        "fresh scenes of Scrapbook, 1000 steps of 4 pictures in every phase, trunk learning",
+        tuple(studies.SCHEDULES),
+        3,
+        studies.four_step_vs_joint,
+    ),
+}
+
+
+class Result(NamedTuple):
+    """The finished runs of an experiment."""
+
+    name: str
+    question: str
+    setting: str
+    values: dict[str, dict[str, list[float]]]  # condition, figure, one number for each seed
+    runs: list[dict[str, Any]]  # as stored: condition, seed, figures, seconds, machine, commit, date
+
+    def table(self, *figures: str, decimals: int = 3) -> str:
+        """Return figures by condition, as mean and range over the seeds, to print."""
+        wide = max(len(condition) for condition in self.values) + 2
+        cells = [max(len(figure), 3 * decimals + 14) + 2 for figure in figures]
+        head = " " * wide + "".join(figure.ljust(width) for figure, width in zip(figures, cells, strict=True))
+        lines = [head.rstrip()]
+        for condition, found in self.values.items():
+            texts = (_mean_and_range(found[figure], decimals) for figure in figures)
+            row = "".join(text.ljust(width) for text, width in zip(texts, cells, strict=True))
+            lines.append(f"{condition:<{wide}}{row}".rstrip())
+        return "\n".join(lines)
+
+
+def _mean_and_range(numbers: list[float], decimals: int) -> str:
+    mean = f"{sum(numbers) / len(numbers):.{decimals}f}"
+    if len(numbers) == 1:
+        return mean
+    return f"{mean} ({min(numbers):.{decimals}f} to {max(numbers):.{decimals}f})"
+
+
+def find_experiment(name: str) -> Experiment:
+    """Return an experiment by its name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in EXPERIMENTS:
+        raise ValueError(f"experiment {name!r} is unknown; use one of {', '.join(EXPERIMENTS)}")
+    return EXPERIMENTS[name]
+
+
+def result_path(name: str) -> Path:
+    """Return where the results of an experiment are kept."""
+    return data_dir() / "results" / f"{name}.json"
+
+
+def read_result(name: str) -> Result:
+    """Read the finished runs of an experiment.
+
+    Raises:
+        ValueError: there is no such experiment.
+        FileNotFoundError: it has not been run.
+    """
+    experiment, path = find_experiment(name), result_path(name)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: python -m rcnnlib experiment {name} makes it")
+    stored = json.loads(path.read_text(encoding="utf-8"))
+    values: dict[str, dict[str, list[float]]] = {}
+    for condition in experiment.conditions:
+        for run in sorted((r for r in stored["runs"] if r["condition"] == condition), key=lambda r: r["seed"]):
+            for figure, number in run["figures"].items():
+                values.setdefault(condition, {}).setdefault(figure, []).append(number)
+    return Result(name, stored["question"], stored["setting"], values, stored["runs"])
+
+
+def run_experiment(name: str, folder: str | Path, *, seeds: int | None = None) -> Path:
+    """Run what is missing of an experiment, seed by seed; return the file of its results.
+
+    A run that was begun in ``folder`` goes on; its checkpoints are deleted once its figures are written.
+    """
+    experiment, path = find_experiment(name), result_path(name)
+    runs = json.loads(path.read_text(encoding="utf-8"))["runs"] if path.is_file() else []
+    done = {(run["condition"], run["seed"]) for run in runs}
+    for seed in range(experiment.seeds if seeds is None else seeds):
+        for number, condition in enumerate(experiment.conditions):
+            if (condition, seed) in done:
+                continue
+            place, begin = Path(folder) / f"{name}_{number}_{seed}", time.perf_counter()
+            figures = experiment.run(condition, seed, place)
+            run = {"condition": condition, "seed": seed, "figures": _rounded(figures)}
+            run |= {"seconds": round(time.perf_counter() - begin, 1)} | circumstances()
+            runs.append(run)
+            _write(path, {"name": name, "question": experiment.question, "setting": experiment.setting, "runs": runs})
+            shutil.rmtree(place, ignore_errors=True)
+            print(f"{name}, {condition}, seed {seed}: {run['figures']} in {run['seconds']:.0f} s", flush=True)
+    return path
+
+
+def _rounded(figures: dict[str, float]) -> dict[str, float]:
+    return {name: float(f"{number:.5g}") for name, number in figures.items()}
+
+
+def circumstances() -> dict[str, str]:
+    """Return machine, commit and day of a run."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    found = subprocess.run(command, capture_output=True, text=True, check=False)
+    machine = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    return {"machine": machine, "commit": found.stdout.strip() or "unknown", "date": datetime.date.today().isoformat()}
+
+
+def _write(path: Path, content: dict[str, Any]) -> None:
+    """Replace the file in one step: a reader or a kill sees the old one or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as file:
+        file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    Path(file.name).replace(path)
+
+
+def overview() -> str:
+    """Return the experiments, how many of their runs are there, and what they ask."""
+    lines = []
+    for name, experiment in EXPERIMENTS.items():
+        wanted = len(experiment.conditions) * experiment.seeds
+        stored = result_path(name)
+        there = len(json.loads(stored.read_text(encoding="utf-8"))["runs"]) if stored.is_file() else 0
+        lines.append(f"{name:<20}{there:>4} of {wanted:<4} runs   {experiment.question}")
+    return "\n".join(lines)
