@@ -26,6 +26,7 @@ EXAMPLES = """examples:
   python -m rcnnlib train faster_rcnn_shapes --out run     a detector in three minutes; killed, it goes on
   python -m rcnnlib evaluate faster_rcnn_scrapbook --data wild
   python -m rcnnlib benchmark ops              our operators against torchvision's; `models`: our detectors
+  python -m rcnnlib progress my_notebooks      the exercises that are done; --csv for a class
   python -m rcnnlib experiment list            what was measured for the lessons, and what can be measured again
   python -m rcnnlib validate data/wild         look for mistakes in a folder of labelled pictures
 """
@@ -190,6 +191,15 @@ def run_experiment(args: argparse.Namespace) -> int:
     return 0
 
 
+def run_progress(args: argparse.Namespace) -> int:
+    """Print a row for each notebook of a folder: the exercises whose checks passed."""
+    from rcnnlib.checks import progress
+
+    rows = progress.read_progress(args.folder)
+    print(progress.as_csv(rows) if args.csv else progress.as_text(rows))
+    return 0
+
+
 def run_validate(args: argparse.Namespace) -> int:
     """Print each mistake in a folder of labelled pictures; 1 when there is one."""
     from rcnnlib.datasets.validate import validate
@@ -250,6 +260,9 @@ def add_detectors(command) -> None:
     evaluate.add_argument("weights", help="a name or a file")
     evaluate.add_argument("--data", default="scrapbook", help="scrapbook (default), wild, treetops or shapes")
     evaluate.add_argument("--split", default="test", choices=["train", "val", "test"], help="default: test")
+    progress = command("progress", run_progress, "say which exercises of a folder of notebooks are done")
+    progress.add_argument("folder", type=Path, help="such as my_notebooks, or a folder of many learners' folders")
+    progress.add_argument("--csv", action="store_true", help="numbers, separated by commas")
     experiment = command("experiment", run_experiment, "run what is missing of an experiment; `list` names them")
     experiment.add_argument("name", help="an experiment, or list")
     experiment.add_argument("--out", type=Path, default=Path("build/experiments"), help="folder for checkpoints")

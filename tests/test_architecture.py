@@ -21,8 +21,8 @@ FLOORS = {
     4: [
         "engine: distributed checkpoint schedules training metrics evaluation after_training recipes cards detect "
         "interop benchmark benchmark_models doctor stored studies experiments",
-        "checks: contract *",
     ],
+    4.5: ["checks: contract *"],  # in DESIGN beside engine; the check of average precision needs engine.metrics
     5: ["view: plotting course_map rows shortcomings canvas explorers.base explorers.* notebook"],
     6: ["__main__"],
 }
@@ -148,7 +148,7 @@ def test_the_house_stands():
         ("types.py", "from rcnnlib.ops.nms import nms", "types imports ops.nms"),
         ("datasets/paths.py", "from rcnnlib.models import backbone", "datasets.paths imports models.backbone"),
         ("models/fast_rcnn.py", "from rcnnlib.models.rcnn import RCNN", "models.fast_rcnn imports models.rcnn"),
-        ("checks/boxes.py", "from rcnnlib.engine import training", "checks.boxes imports engine.training"),
+        ("checks/boxes.py", "from rcnnlib.view import plotting", "checks.boxes imports view.plotting"),
         (
             "view/explorers/iou.py",
             "from rcnnlib.view.explorers.roi import x",
