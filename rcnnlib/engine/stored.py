@@ -61,13 +61,16 @@ def fit(
     *,
     seed: int,
     progress: bool = False,
+    watch: Callable[[int], None] = lambda steps: None,
 ) -> list[float]:
     """Train ``parts`` to make ``loss(maps, batch)`` small; return the loss of every step.
 
-    The pictures of a step follow from (seed, step), as in `engine.training`.
+    The pictures of a step follow from (seed, step), as in `engine.training`. ``watch`` is called with the number of
+    steps taken, before the first one too.
     """
     optimizer, losses = make_optimizer(parts, schedule), []
     parameters = [parameter for parameter in parts.parameters() if parameter.requires_grad]
+    watch(0)
     for step in tqdm(range(schedule.steps), desc="fit", disable=not progress):
         epoch, place = divmod(step, len(stored) // schedule.batch)
         order = np.random.default_rng((seed, epoch)).permutation(len(stored))
@@ -80,4 +83,5 @@ def fit(
             group["lr"] = schedule.rate_at(step)
         optimizer.step()
         losses.append(value.item())
+        watch(step + 1)
     return losses

@@ -19,6 +19,7 @@ from rcnnlib.models.backbone import backbone
 from rcnnlib.models.fast_rcnn import FastRCNN
 from rcnnlib.models.faster_rcnn import FasterRCNN
 from rcnnlib.models.rcnn import RCNN
+from rcnnlib.models.rpn import RPN
 from rcnnlib.models.sppnet import SPPnet
 
 DETECTORS = {"rcnn": RCNN, "sppnet": SPPnet, "fast_rcnn": FastRCNN, "faster_rcnn": FasterRCNN}
@@ -112,3 +113,18 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     raise ValueError(
         f"{path} is not a file of weights of this course (a checkpoint of a run is made into one by `train`)"
     )
+
+
+def load_rpn_checkpoints() -> dict[int, RPN]:
+    """Return one RPN at several moments of its training, by the number of steps; its trunk is the ImageNet one.
+
+    ``data/build/rpn_checkpoints.py`` makes the file.
+    """
+    tensors, header = _read(weights_path("rpn_checkpoints"))
+    options, found = json.loads(header["options"]), {}
+    for steps in json.loads(header["steps"]):
+        prefix, rpn = f"{steps}.", RPN(**options)
+        own = {name.removeprefix(prefix): tensor.float() for name, tensor in tensors.items() if name.startswith(prefix)}
+        rpn.load_state_dict(own)
+        found[steps] = rpn.eval()
+    return found

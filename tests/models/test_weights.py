@@ -6,7 +6,14 @@ from demo import inputs, shapes_batch
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from rcnnlib.models.weights import DETECTORS, Spec, load_weights, save_weights, weights_path
+from rcnnlib.models.weights import (
+    DETECTORS,
+    Spec,
+    load_rpn_checkpoints,
+    load_weights,
+    save_weights,
+    weights_path,
+)
 
 SMALL = {
     "rcnn": {"crop": 24, "context": 2, "head": {"width": 8}},
@@ -85,3 +92,19 @@ def test_every_stored_detector_fits_its_card():
         found = load_weights(path.stem)
         assert sum(parameter.numel() for parameter in found.model.parameters()) == card["parameters"]
         assert path.with_suffix(".safetensors").stat().st_size == card["bytes"]
+
+
+def test_moments_of_an_rpn():
+    moments = load_rpn_checkpoints()
+    assert list(moments) == [0, 10, 30, 100, 300, 800]
+    torch.manual_seed(0)
+    maps = torch.rand(1, 512, 6, 8)
+    scores = []
+    for rpn in moments.values():
+        assert not rpn.training
+        anchors, logits, deltas = rpn(maps)
+        assert anchors.shape == (6 * 8 * 9, 4)
+        assert deltas.shape == (1, 6 * 8 * 9, 4)
+        scores.append(logits)
+    assert scores[0].abs().max() < 0.5, "before training all scores are near 0"
+    assert all(not torch.equal(one, other) for one, other in zip(scores, scores[1:], strict=False))
