@@ -162,7 +162,8 @@ def main() -> int:
     parser.add_argument("names", nargs="*", help="lessons by number or name; all if none is given")
     parser.add_argument("--check", action="store_true", help="write nothing, fail on a difference")
     arguments = parser.parse_args()
-    sources = sorted((FOLDER / "src").glob("*.py"))
+    # Lesson 00 says what all the others teach, so it is built last.
+    sources = sorted((FOLDER / "src").glob("*.py"), key=lambda source: (source.stem.startswith("00"), source.stem))
     wanted = [s for s in sources if not arguments.names or any(s.stem.startswith(n) for n in arguments.names)]
     if not wanted:
         print(f"no lesson is called {' or '.join(arguments.names)}; there are {[s.stem for s in sources]}")

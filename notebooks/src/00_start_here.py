@@ -130,6 +130,14 @@ show_source(box_area, docstring=False)
 #
 # **Your copy.** `make lab` opened this page from the folder `my_notebooks`. It is yours. Nothing overwrites it.
 # To start a lesson afresh, type `make reset LESSON=00` in a terminal; your old page is kept beside the new one.
+#
+# **How far you are.** The next cell reads what the checks in your folder said last: ✓ right, ✗ wrong, ○ still open.
+# Save a lesson before you look. In a terminal the same is `python -m rcnnlib progress my_notebooks`.
+
+# %%
+from rcnnlib.checks.progress import as_text, read_progress
+
+print(as_text(read_progress(".")))
 
 # %% [markdown] tags=["core"]
 # ## 2 · What your machine has
@@ -461,8 +469,19 @@ from rcnnlib.view.course_map import course_map
 course_map()
 
 # %% [markdown] tags=["core"]
-# In this version: **00 Start here** (this page) and **[01 Boxes and IoU](01_boxes_and_iou.ipynb)**. The others are
-# planned.
+# Full blue bars are in this version, the others are planned. Click to open one:
+#
+# [01 boxes and IoU](01_boxes_and_iou.ipynb) ·
+# [02 Selective Search](02_selective_search.ipynb) ·
+# [03 R-CNN](03_rcnn.ipynb) ·
+# [04 shared features](04_shared_features_and_roi_projection.ipynb) ·
+# [05 RoI pooling](05_roi_pooling.ipynb) ·
+# [06 heads and loss](06_heads_and_multi_task_loss.ipynb) ·
+# [07 sampling](07_sampling_mini_batches.ipynb) ·
+# [08 detections, AP](08_from_scores_to_detections.ipynb) ·
+# [09 training Fast R-CNN](09_training_fast_rcnn.ipynb) ·
+# [10 anchors](10_anchors.ipynb) ·
+# [11 the RPN](11_rpn.ipynb)
 #
 # The course grew out of the notes of one student. These are the questions in those notes. Each gets its answer by an
 # experiment, in the lesson that is named with it.
@@ -487,6 +506,15 @@ course_map()
 #   «bb4는 왜 안없애지?»
 #
 # You do not have to understand them yet. Words such as *RoI* and *anchor* get their own lessons.
+#
+# And this is the whole lecture, point by point: L1 to L25, and the questions. The table is read from the lessons
+# themselves. It says how many cells there are to look at (*figure*), to move (*explorer*), to guess before you see
+# (*predict*), to write (*exercise*), and to find an answer by trying (*experiment*). A dash: not in this version yet.
+
+# %%
+from rcnnlib.view.rows import read_marks, row_table
+
+print(row_table(read_marks()))
 
 # %% [markdown] tags=["extra"]
 # ## 5 · Paper and course setting

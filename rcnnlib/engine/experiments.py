@@ -94,14 +94,11 @@ class Result(NamedTuple):
 
     def table(self, *figures: str, decimals: int = 3) -> str:
         """Return figures by condition, as mean and range over the seeds, to print."""
-        wide = max(len(condition) for condition in self.values) + 2
-        cells = [max(len(figure), 3 * decimals + 14) + 2 for figure in figures]
-        head = " " * wide + "".join(figure.ljust(width) for figure, width in zip(figures, cells, strict=True))
-        lines = [head.rstrip()]
+        rows = [["", *figures]]
         for condition, found in self.values.items():
-            texts = (_mean_and_range(found[figure], decimals) for figure in figures)
-            row = "".join(text.ljust(width) for text, width in zip(texts, cells, strict=True))
-            lines.append(f"{condition:<{wide}}{row}".rstrip())
+            rows.append([condition, *(_mean_and_range(found[figure], decimals) for figure in figures)])
+        widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
+        lines = ["".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         return "\n".join(lines)
 
 

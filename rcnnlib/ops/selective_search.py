@@ -251,7 +251,7 @@ def regions_after(hierarchy: Hierarchy, labels: Int[Tensor, "H W"], merges: int)
 def selective_search(
     image: Float[Tensor, "3 H W"], *, min_side: float = 10, noise: Float[Tensor, " S"] | None = None
 ) -> Float[Tensor, "N 4"]:
-    """Propose boxes in the paper's fast mode (4.2, table 5): 2 colour spaces x 2 scales x 2 sums of measures.
+    """Propose boxes in the paper's fast mode: 2 colour spaces x 2 scales x 2 sums of measures.
 
     Args:
         image: RGB in [0, 1]; else a ValueError.

@@ -114,7 +114,8 @@ function render({ model, el }) {
   // Boxes from the kernel. While the learner moves one, its answers are late: they may move all boxes but that one.
   function receive() {
     const next = readBoxes(model), busy = drag || settling;
-    if (busy && next.length === boxes.length) for (const i of model.get("editable")) next[i] = boxes[i];
+    const held = (i) => i < next.length && i < boxes.length;
+    if (busy) for (const i of model.get("editable")) if (held(i)) next[i] = boxes[i];
     boxes = next;
     draw();
   }
@@ -222,7 +223,7 @@ function render({ model, el }) {
   }
   model.on("change:boxes", receive);
   model.on("change:picture", load);
-  model.on("change:kinds change:labels change:editable change:selected", () => { resize(); describe(); draw(); });
+  model.on("change:kinds change:labels change:editable change:selected", () => { resize(); describe(); receive(); });
   const observer = new ResizeObserver(draw);
   observer.observe(canvas);
   resize();

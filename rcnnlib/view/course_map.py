@@ -43,32 +43,36 @@ STEPS = (
         "R-CNN",
         "regions, then\na CNN on each",
         (
-            Lesson("02", "Selective Search", "02_selective_search", points=("L4",)),
-            Lesson("03", "R-CNN", "03_rcnn", ("Q4",), points=("L1", "L2")),
+            Lesson("02", "Selective Search", "02_selective_search", points=("L4",), ready=True),
+            Lesson("03", "R-CNN", "03_rcnn", ("Q4",), points=("L1", "L2"), ready=True),
         ),
     ),
     Step(
         "SPPnet",
         "one CNN pass\nfor all regions",
-        (Lesson("04", "shared features", "04_shared_features_and_roi_projection", points=("L3", "L5", "L6")),),
+        (
+            Lesson(
+                "04", "shared features", "04_shared_features_and_roi_projection", points=("L3", "L5", "L6"), ready=True
+            ),
+        ),
     ),
     Step(
         "Fast R-CNN",
         "one network,\ntrained at once",
         (
-            Lesson("05", "RoI pooling", "05_roi_pooling", ("Q2",), points=("L7",)),
-            Lesson("06", "heads and loss", "06_heads_and_multi_task_loss", points=("L8", "L9")),
-            Lesson("07", "sampling", "07_sampling_mini_batches", ("Q3", "Q4"), points=("L10", "L11")),
-            Lesson("08", "detections, AP", "08_from_scores_to_detections"),
-            Lesson("09", "training", "09_training_fast_rcnn", ("Q1",), points=("L12",)),
+            Lesson("05", "RoI pooling", "05_roi_pooling", ("Q2",), points=("L7",), ready=True),
+            Lesson("06", "heads and loss", "06_heads_and_multi_task_loss", points=("L8", "L9"), ready=True),
+            Lesson("07", "sampling", "07_sampling_mini_batches", ("Q3", "Q4"), points=("L10", "L11"), ready=True),
+            Lesson("08", "detections, AP", "08_from_scores_to_detections", ready=True),
+            Lesson("09", "training", "09_training_fast_rcnn", ("Q1",), points=("L12",), ready=True),
         ),
     ),
     Step(
         "Faster R-CNN",
         "the network finds\nthe regions, too",
         (
-            Lesson("10", "anchors", "10_anchors", points=("L14",)),
-            Lesson("11", "the RPN", "11_rpn", ("Q5",), points=("L13", "L15")),
+            Lesson("10", "anchors", "10_anchors", points=("L14",), ready=True),
+            Lesson("11", "the RPN", "11_rpn", ("Q5",), points=("L13", "L15"), ready=True),
             Lesson("12", "RPN loss", "12_rpn_targets_and_loss", ("Q6",), points=("L18", "L19")),
             Lesson("13", "NMS", "13_proposals_and_nms", ("Q7",), points=("L16", "L17")),
             Lesson("14", "training", "14_training_faster_rcnn", points=("L13", "L18b", "L20", "L21")),

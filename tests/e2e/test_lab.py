@@ -132,6 +132,31 @@ def test_an_error_of_the_page_is_noticed(lab, browser):
     page.close()
 
 
+FEWER = """
+import ipywidgets
+import numpy as np
+from rcnnlib.view.canvas import Canvas
+canvas = Canvas(np.zeros((60, 80, 3), np.uint8), alt="black")
+count = ipywidgets.IntSlider(9, min=1, max=9)
+def show(*_):
+    canvas.show(None, [[5 * n, 5, 5 * n + 20, 40] for n in range(count.value)], kinds=["anchor"] * count.value)
+count.observe(show, "value")
+show()
+ipywidgets.VBox([count, canvas])
+"""
+
+
+def test_boxes_become_fewer_without_a_complaint(lab, browser):
+    write(lab.folder / "fewer.ipynb", FEWER)
+    page = Notebook(lab, browser, "fewer.ipynb")
+    page.run_all()
+    before = page.picture(page.canvases.first)
+    page.drag_slider(page.sliders.first, -150)
+    page.expect_picture_changed(page.canvases.first, before)
+    page.assert_clean()
+    page.close()
+
+
 @pytest.mark.parametrize("lesson", LESSONS, ids=lambda path: path.stem)
 def test_lesson_runs_and_its_exhibits_move(lab, browser, lesson):
     page = Notebook(lab, browser, lab.add(lesson))

@@ -59,6 +59,8 @@ def test_result_has_values_by_seed_and_says_where_it_comes_from(study, tmp_path)
     # (0.25 + 0.375) / 2 = 0.3125
     assert result.table("AP50", decimals=2).splitlines()[1] == "few   0.31 (0.25 to 0.38)"
     assert result.table("AP50", "seconds").splitlines()[0].split() == ["AP50", "seconds"]
+    wide = result._replace(values={"few": {"AP50": [1234.5, 9999.5], "seconds": [1.0]}})
+    assert wide.table("AP50", "seconds", decimals=1).splitlines()[1] == "few  5617.0 (1234.5 to 9999.5)  1.0"
 
 
 def test_fewer_seeds(study, tmp_path):

@@ -1,0 +1,130 @@
+"""The checks of lesson 07 accept right answers in any words, wait for the stub, and name the mistakes people make."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+
+from rcnnlib.checks import SOLUTIONS, check_epoch_cost, check_label_proposals, check_sampler
+from rcnnlib.checks.sampling import COST_MISTAKES, LABEL_MISTAKES, SAMPLER_MISTAKES
+
+CHECKS = {"my_label_proposals": check_label_proposals, "my_sampler": check_sampler, "my_epoch_cost": check_epoch_cost}
+MISTAKES = {"my_label_proposals": LABEL_MISTAKES, "my_sampler": SAMPLER_MISTAKES, "my_epoch_cost": COST_MISTAKES}
+
+
+def stub(*_arguments):
+    raise NotImplementedError
+
+
+# --- right answers, in other words than the library's ---------------------------------------------------------------
+
+
+def label_rows(iou, positive, low, *, strict=False):
+    found = []
+    for row in iou:
+        best = row.max()
+        found.append(1 if best >= positive else 0 if (best > low if strict else best >= low) else -1)
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def sampler_masks(status, noise, size, fraction):
+    """Thresholds on the noise instead of lists."""
+    drawn = torch.zeros(len(status), dtype=torch.bool)
+    places = [(status == 1).nonzero()[:, 0], (status == 0).nonzero()[:, 0]]
+    room = min(int(size * fraction), len(places[0]))
+    drawn[places[0][noise[places[0]].argsort()[:room]]] = True
+    drawn[places[1][noise[places[1]].argsort()[: size - room]]] = True
+    return drawn.nonzero()[:, 0]
+
+
+def cost_loop(pictures, rois, total, trunk, head):
+    return torch.tensor([sum(n * trunk + rois * head for _ in range(total // rois)) for n in pictures.tolist()])
+
+
+@pytest.mark.parametrize(
+    ("name", "right"),
+    [("my_label_proposals", label_rows), ("my_sampler", sampler_masks), ("my_epoch_cost", cost_loop)],
+)
+def test_right_answers_pass_in_any_words(name, right):
+    for function in (SOLUTIONS[name], right):
+        assert CHECKS[name].judge(function).startswith(f"✓ {name}: right")
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_stub_is_not_a_mistake(name, capsys):
+    CHECKS[name](stub)
+    assert capsys.readouterr().out == f"○ {name}: not written yet\n"
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_every_known_mistake_is_called_by_its_name(name):
+    assert len(MISTAKES[name]) >= 4
+    for mistake in MISTAKES[name]:
+        said = CHECKS[name].judge(mistake.function)
+        assert said.startswith(f"✗ {name}: ")
+        assert said.endswith(mistake.hint)
+
+
+LESSON = Path(__file__).parents[2] / "notebooks" / "src" / "07_sampling_mini_batches.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "solution"),
+    [("my_label_proposals", "label_by_hand"), ("my_sampler", "draw_by_hand"), ("my_epoch_cost", "cost_by_hand")],
+)
+def test_the_solutions_printed_in_the_lesson_pass_and_are_short(name, solution):
+    tree = ast.parse(LESSON.read_text(encoding="utf-8"))
+    (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == solution]
+    assert function.end_lineno - function.lineno + 1 <= 12
+    space = {"torch": torch}
+    exec(compile(ast.Module([function], []), str(LESSON), "exec"), space)
+    assert CHECKS[name].judge(space[solution]).startswith("✓")
+
+
+# --- wrong answers as learners write them ---------------------------------------------------------------------------
+
+
+def sampler_ignores_the_bound(status, noise, size, fraction):
+    """The planted bug: whatever is not positive is background."""
+    return sampler_masks(status.clamp(min=0), noise, size, fraction)
+
+
+def sampler_without_noise(status, noise, size, fraction):
+    positives = (status == 1).nonzero()[:, 0][: int(size * fraction)]
+    negatives = (status == 0).nonzero()[:, 0][: size - len(positives)]
+    return torch.cat((positives, negatives)).sort().values
+
+
+def sampler_of_fixed_size(status, noise, size, fraction):
+    drawn = sampler_masks(status, noise, size, fraction)
+    return torch.cat((drawn, drawn.new_full((size - len(drawn),), -1)))
+
+
+WRONG = [
+    ("my_label_proposals", lambda iou, p, low: label_rows(iou, p, low, strict=True), "exactly `low` is background"),
+    ("my_label_proposals", lambda iou, p, low: (iou.max(1).values > p).long(), "1|limit"),
+    ("my_label_proposals", lambda iou, p, low: label_rows(iou, p, 0.0), "You call it background"),
+    ("my_label_proposals", lambda iou, p, low: label_rows(iou.mean(1, keepdim=True), p, low), "You took the mean"),
+    ("my_label_proposals", lambda iou, p, low: label_rows(iou, p, low).tolist(), "of type list"),
+    ("my_label_proposals", lambda iou, p, low: label_rows(iou, 0.5, 0.1), "exactly the lower limit, 0.25"),
+    ("my_sampler", sampler_ignores_the_bound, "Only status 0 is background"),
+    ("my_sampler", sampler_without_noise, "The noise decides"),
+    ("my_sampler", sampler_of_fixed_size, "yours has shape (8,), right is (3,)"),
+    ("my_sampler", lambda s, n, size, f: sampler_masks(s, n, size, 1.0), "at most int(size * fraction)"),
+    ("my_sampler", lambda s, n, size, f: sampler_masks(s, -n, size, f), "You took the largest"),
+    ("my_sampler", lambda s, n, size, f: s.mul_(0), "changes the tensor"),
+    ("my_sampler", lambda s, n, size, f: sampler_masks(s, n, size, f).tolist(), "of type list"),
+    ("my_epoch_cost", lambda n, r, t, a, b: n * a + r * b, "How many steps"),
+    ("my_epoch_cost", lambda n, r, t, a, b: n * a * t / r, "The head runs too"),
+    ("my_epoch_cost", lambda n, r, t, a, b: t * (a + b) + 0 * n, "not once for each RoI"),
+    ("my_epoch_cost", lambda n, r, t, a, b: cost_loop(n, r, t, a, b)[0], "shape"),
+]
+
+
+@pytest.mark.parametrize(("name", "function", "message"), WRONG)
+def test_wrong_answers_are_refused_with_a_sentence_that_helps(name, function, message):
+    said = CHECKS[name].judge(function)
+    assert said.startswith(f"✗ {name}: ")
+    assert "\n" not in said
+    assert any(part in said for part in message.split("|"))

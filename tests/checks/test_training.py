@@ -1,0 +1,164 @@
+"""Each check of lesson 09 accepts the reference, waits for the stub, and names the mistakes that people make."""
+
+import ast
+from pathlib import Path
+
+import pytest
+import torch
+
+from rcnnlib.checks.training import (
+    LOW_RANK_MISTAKES,
+    RATE_MISTAKES,
+    SPEEDUP_MISTAKES,
+    check_learning_rate,
+    check_low_rank,
+    check_speedup,
+    learning_rates,
+    low_rank,
+    speedup,
+)
+from rcnnlib.engine.schedules import Schedule
+
+CHECKS = {"my_learning_rate": check_learning_rate, "my_speedup": check_speedup, "my_low_rank": check_low_rank}
+MISTAKES = {"my_learning_rate": RATE_MISTAKES, "my_speedup": SPEEDUP_MISTAKES, "my_low_rank": LOW_RANK_MISTAKES}
+REFERENCES = {"my_learning_rate": learning_rates, "my_speedup": speedup, "my_low_rank": low_rank}
+
+
+def stub(*_arguments):
+    raise NotImplementedError
+
+
+# --- right answers, in other words than the library's ---------------------------------------------------------------
+
+
+def rates_loop(steps, rate, warmup, drops):
+    rates = []
+    for step in range(steps):
+        now = rate if step >= warmup else rate * (step + 1) / (warmup + 1)
+        for share in drops:
+            now = now / 10 if step >= share * steps else now
+        rates.append(now)
+    return torch.tensor(rates)
+
+
+def speedup_loop(seconds, factors):
+    pairs = zip(seconds.tolist(), factors.tolist(), strict=True)
+    return torch.tensor(sum(seconds.tolist()) / sum(one / factor for one, factor in pairs))
+
+
+def low_rank_sum(weight, rank):
+    u, s, v = torch.linalg.svd(weight, full_matrices=True)
+    return sum(s[place] * torch.outer(u[:, place], v[place]) for place in range(rank))
+
+
+RIGHT = {"my_learning_rate": rates_loop, "my_speedup": speedup_loop, "my_low_rank": low_rank_sum}
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_right_answers_pass_in_any_words(name):
+    for function in (REFERENCES[name], RIGHT[name]):
+        assert CHECKS[name].judge(function).startswith(f"✓ {name}: right")
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        Schedule(1500),
+        Schedule(40, rate=1.0, warmup=0, drops=(0.75,)),
+        Schedule(7, rate=2.0, warmup=20, drops=(0.2, 0.5)),
+    ],
+)
+def test_the_reference_is_the_schedule_of_the_library(schedule):
+    ours = learning_rates(schedule.steps, schedule.rate, schedule.warmup, schedule.drops)
+    theirs = torch.tensor([schedule.rate_at(step) for step in range(schedule.steps)])
+    assert torch.allclose(ours, theirs, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_the_stub_is_not_a_mistake(name, capsys):
+    CHECKS[name](stub)
+    assert capsys.readouterr().out == f"○ {name}: not written yet\n"
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_every_known_mistake_is_called_by_its_name(name):
+    assert len(MISTAKES[name]) >= 4
+    for mistake in MISTAKES[name]:
+        said = CHECKS[name].judge(mistake.function)
+        assert said.startswith(f"✗ {name}: ")
+        assert said.endswith(mistake.hint)
+
+
+LESSON = Path(__file__).parents[2] / "notebooks" / "src" / "09_training_fast_rcnn.py"
+
+
+@pytest.mark.parametrize(
+    ("name", "solution"),
+    [
+        ("my_learning_rate", "learning_rate_by_hand"),
+        ("my_speedup", "speedup_by_hand"),
+        ("my_low_rank", "low_rank_by_hand"),
+    ],
+)
+def test_the_solutions_printed_in_the_lesson_pass_and_are_short(name, solution):
+    tree = ast.parse(LESSON.read_text(encoding="utf-8"))
+    (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == solution]
+    assert function.end_lineno - function.lineno + 1 <= 12
+    space = {"torch": torch}
+    exec(compile(ast.Module([function], []), str(LESSON), "exec"), space)
+    assert CHECKS[name].judge(space[solution]).startswith("✓")
+
+
+# --- wrong answers as learners write them ---------------------------------------------------------------------------
+
+
+def rates_from_zero(steps, rate, warmup, drops):
+    return torch.tensor([rate * min(1, step / (warmup + 1)) for step in range(steps)])
+
+
+def rates_by_slices(steps, rate, warmup, drops):
+    rates = torch.full((steps,), float(rate))
+    for step in range(warmup):
+        rates[step] = rate * (step + 1) / (warmup + 1)
+    for share in drops:
+        rates[int(share * steps) :] *= 0.1
+    return rates
+
+
+def rates_from_nothing(steps, rate, warmup, drops):
+    rates = rates_by_slices(steps, rate, 0, drops)
+    for step in range(warmup):
+        rates[step] *= step / warmup
+    return rates
+
+
+def low_rank_both(weight, rank):
+    u, s, v = torch.linalg.svd(weight, full_matrices=False)
+    return (u[:, :rank] * s[:rank]) @ (s[:rank, None] * v[:rank])
+
+
+WRONG = [
+    ("my_learning_rate", rates_from_zero, "count it as step 1 of the warm-up"),
+    ("my_learning_rate", rates_by_slices, "Do not round down"),
+    ("my_learning_rate", rates_from_nothing, "and divide by warmup + 1"),
+    ("my_learning_rate", lambda steps, rate, warmup, drops: torch.full((steps,), rate), "There is no warm-up in yours"),
+    ("my_learning_rate", lambda steps, rate, warmup, drops: [rate] * steps, "of type list"),
+    ("my_learning_rate", lambda steps, rate, warmup, drops: torch.tensor(rate), "yours has shape ()"),
+    ("my_learning_rate", lambda n, rate, warmup, drops: rates_loop(n, rate, warmup, ()), "Yours never drops"),
+    ("my_speedup", lambda seconds, factors: factors.mean(), "averaged the factors"),
+    ("my_speedup", lambda seconds, factors: seconds.div_(factors).sum(), "changes the tensor"),
+    ("my_speedup", lambda seconds, factors: float(seconds.sum()), "of type float"),
+    ("my_speedup", lambda seconds, factors: (seconds / factors).sum() / seconds.sum(), "upside down"),
+    ("my_low_rank", low_rank_both, "not into both"),
+    ("my_low_rank", lambda weight, rank: torch.svd(weight)[0][:, :rank], "first matrix alone"),
+    ("my_low_rank", lambda weight, rank: weight, "Nothing is cut off"),
+    ("my_low_rank", lambda weight, rank: print(end=""), "gives back nothing"),
+]
+
+
+@pytest.mark.parametrize(("name", "function", "message"), WRONG)
+def test_wrong_answers_are_refused_with_a_sentence_that_helps(name, function, message):
+    said = CHECKS[name].judge(function)
+    assert said.startswith(f"✗ {name}: ")
+    assert "\n" not in said
+    assert message in said
