@@ -327,8 +327,9 @@ print("class_deltas gives one row a RoI:", tuple(picked.shape))
 show_source(class_deltas, docstring=False)
 
 # %% [markdown] tags=["core"]
-# (S is the number of RoIs; `*B` allows more dimensions in front.) `gather` picks one place from every row in one call. The label 0 would ask for place -1. `clamp` makes it 0:
-# some row must be there, and the loss will leave it out (section 6).
+# (S is the number of RoIs; `*B` allows more dimensions in front.) `gather` picks one place from every row in one call.
+# The label 0 would ask for place -1. `clamp` makes it 0: some row must be there, and the loss will leave it out
+# (section 6).
 #
 # **Move.** This is the trained head. Drag the dashed RoI, or use the sliders. Green: the object, drawn by hand.
 # Long dashes: the RoI after correction. The numbers at the boxes are IoU with the object.
