@@ -315,7 +315,8 @@ from rcnnlib.engine.experiments import read_result
 result = read_result("detectors")
 own = result.values["Fast R-CNN"]
 print(f"{own['minutes'][0]:.0f} minutes of training on two CPU cores")
-print(f"AP50 on all test scenes {own['AP50 Scrapbook'][0]:.2f}, on Wild's photos {own['AP50 Wild'][0]:.2f}")
+print(f"AP50 on all test scenes {own['AP50 Scrapbook'][0]:.2f}")
+print(f"AP50 on the photos of Wild {own['AP50 Wild'][0]:.2f}")
 
 # %%
 with torch.inference_mode():
@@ -658,7 +659,7 @@ for name in three:
 # %% rows="L12 explorer"
 from rcnnlib.view.explorers.where_time_goes import Seconds, WhereTimeGoes
 
-measured = {name: Seconds(*(mean(name, stage) for stage in stages[:3])) for name in three}
+measured = {name: Seconds(*each.tolist()) for name, each in by_stage.items()}
 WhereTimeGoes(measured, round(mean("Fast R-CNN", "regions")))
 
 # %% [markdown] tags=["core"]

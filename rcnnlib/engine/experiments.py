@@ -11,7 +11,6 @@ import json
 import platform
 import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -182,9 +181,9 @@ def circumstances() -> dict[str, str]:
 def _write(path: Path, content: dict[str, Any]) -> None:
     """Replace the file in one step: a reader or a kill sees the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as file:
-        file.write(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    Path(file.name).replace(path)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    part.replace(path)
 
 
 def overview() -> str:

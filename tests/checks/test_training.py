@@ -1,4 +1,4 @@
-"""Each check of lesson 09 accepts the reference, waits for the stub, and names the mistakes that people make."""
+"""Each check of lesson 09 accepts right answers in any words and refuses wrong ones with a sentence that helps."""
 
 import ast
 from pathlib import Path
@@ -7,9 +7,6 @@ import pytest
 import torch
 
 from rcnnlib.checks.training import (
-    LOW_RANK_MISTAKES,
-    RATE_MISTAKES,
-    SPEEDUP_MISTAKES,
     check_learning_rate,
     check_low_rank,
     check_speedup,
@@ -20,12 +17,7 @@ from rcnnlib.checks.training import (
 from rcnnlib.engine.schedules import Schedule
 
 CHECKS = {"my_learning_rate": check_learning_rate, "my_speedup": check_speedup, "my_low_rank": check_low_rank}
-MISTAKES = {"my_learning_rate": RATE_MISTAKES, "my_speedup": SPEEDUP_MISTAKES, "my_low_rank": LOW_RANK_MISTAKES}
 REFERENCES = {"my_learning_rate": learning_rates, "my_speedup": speedup, "my_low_rank": low_rank}
-
-
-def stub(*_arguments):
-    raise NotImplementedError
 
 
 # --- right answers, in other words than the library's ---------------------------------------------------------------
@@ -72,21 +64,6 @@ def test_the_reference_is_the_schedule_of_the_library(schedule):
     ours = learning_rates(schedule.steps, schedule.rate, schedule.warmup, schedule.drops)
     theirs = torch.tensor([schedule.rate_at(step) for step in range(schedule.steps)])
     assert torch.allclose(ours, theirs, rtol=1e-5, atol=0)
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_the_stub_is_not_a_mistake(name, capsys):
-    CHECKS[name](stub)
-    assert capsys.readouterr().out == f"○ {name}: not written yet\n"
-
-
-@pytest.mark.parametrize("name", CHECKS)
-def test_every_known_mistake_is_called_by_its_name(name):
-    assert len(MISTAKES[name]) >= 4
-    for mistake in MISTAKES[name]:
-        said = CHECKS[name].judge(mistake.function)
-        assert said.startswith(f"✗ {name}: ")
-        assert said.endswith(mistake.hint)
 
 
 LESSON = Path(__file__).parents[2] / "notebooks" / "src" / "09_training_fast_rcnn.py"
