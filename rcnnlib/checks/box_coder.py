@@ -145,6 +145,10 @@ DECODE_MISTAKES = (
         "From the centre to an edge it is half of the side. Did you take the whole side?", _decoded(_place, _grown, 1)
     ),
     Mistake(
+        "x1 and y1 are the centre minus half of the side. Did you begin the box at its centre?",
+        lambda t, p: decode(t, p) + _sides(decode(t, p))[1].repeat(1, 2) / 2,
+    ),
+    Mistake(
         "You measure the shift in the new width. It is measured in the width of the proposal.",
         _decoded(lambda t, g, pc, ps: pc + t * ps * g.exp(), _grown),
     ),

@@ -210,6 +210,10 @@ LABEL_MISTAKES = (
         lambda iou, own: torch.where(own, 1, torch.where(iou.amin(1) < 0.3, 0, -1)),
     ),
     Mistake(
+        "Compare the largest IoU of a row with 0.3. Did you take the mean?",
+        lambda iou, own: torch.where(own, 1, torch.where(iou.mean(1) < 0.3, 0, -1)),
+    ),
+    Mistake(
         "Where are the objects? The regions that are objects themselves get 1.",
         _label(0.3, -1, lambda b, own: own & ~own),
     ),

@@ -127,7 +127,11 @@ class SvmMargins(Explorer):
         loss.text(-4.9, 1.8, "of a positive: max(0, 1 - margin)", color=colours[0], ha="left", va="center")
         loss.text(1.8, 3.3, "of a negative: max(0, 1 + margin)", color=colours[1], ha="right", va="center")
         self.columns, self.counts = [], []
-        names = ("hinge loss", "positives: the objects", "negatives: regions without it (root of the number)")
+        names = (
+            "hinge loss",
+            "positives: the objects (height: square root of their number)",
+            "negatives: regions without it",
+        )
         for ax, name in zip(chart.axes, names, strict=True):
             ax.set(xlim=(LEAST, MOST), ylim=(0, 4 if ax is loss else 1), yticks=[], title=name)
             ax.axvline(0, color="black", lw=1)

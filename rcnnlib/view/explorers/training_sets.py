@@ -72,7 +72,7 @@ class TrainingSets(Explorer):
         chart = Chart(430, 290, rows=2)
         top, self.rows = chart.axes
         top.get_gridspec().set_height_ratios([1, 2])
-        top.set(xlim=(0, 1), ylim=(0, 1), yticks=[], xticks=[], title="proposals of the photo, by their best IoU")
+        top.set(xlim=(0, 1), ylim=(0, 1), yticks=[], xticks=[], title="proposals (height: root of their number)")
         self.columns = top.bar((np.arange(BINS) + 0.5) / BINS, [0] * BINS, width=0.9 / BINS, color=LINES[1])
         self.rows.set(
             xlim=(0, 1), ylim=(2.5, -0.5), yticks=range(3), yticklabels=ROWS, xlabel="best IoU with an object"

@@ -134,7 +134,7 @@ class WarpedCrop(Explorer):
         across, down = numbers["surroundings"]
         best = int(numbers["scores"].argmax())
         return (
-            f"stretched {numbers['stretch']:.2f} : 1 · {across:.0f} x {down:.0f} pixels of context · "
+            f"stretched {numbers['stretch']:.2f} : 1 · context {across:.0f} x {down:.0f} pixels of the photo · "
             f"{numbers['names'][0]} {numbers['probabilities'][0]:.2f} · "
             f"{self.classes[best]} {numbers['scores'][best]:.2f}"
         )
