@@ -481,7 +481,8 @@ course_map()
 # [08 detections, AP](08_from_scores_to_detections.ipynb) ·
 # [09 training Fast R-CNN](09_training_fast_rcnn.ipynb) ·
 # [10 anchors](10_anchors.ipynb) ·
-# [11 the RPN](11_rpn.ipynb)
+# [11 the RPN](11_rpn.ipynb) ·
+# [12 RPN loss](12_rpn_targets_and_loss.ipynb)
 #
 # The course grew out of the notes of one student. These are the questions in those notes. Each gets its answer by an
 # experiment, in the lesson that is named with it.

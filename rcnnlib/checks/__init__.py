@@ -58,7 +58,7 @@ from rcnnlib.checks.roi_pooling import (
     pool_one,
 )
 from rcnnlib.checks.rpn import check_objectness, check_rpn_head, objectness, rpn_scores
-from rcnnlib.checks.rpn_loss import check_match, check_rpn_loss, match_table, rpn_loss
+from rcnnlib.checks.rpn_loss import anchor_loss, check_match, check_rpn_loss, match_table
 from rcnnlib.checks.sampling import (
     check_epoch_cost,
     check_label_proposals,
@@ -89,7 +89,7 @@ SOLUTIONS: dict[str, Callable[..., Any]] = {
     "my_rpn_head": rpn_scores,
     "my_objectness": objectness,
     "my_match": match_table,
-    "my_rpn_loss": rpn_loss,
+    "my_rpn_loss": anchor_loss,
     "my_propose": proposals,
     "my_suppressed_by": suppressed_by,
     "my_convert": box_convert,
@@ -127,6 +127,7 @@ __all__ = [
     "Case",
     "Contract",
     "Mistake",
+    "anchor_loss",
     "anchor_scales",
     "area_under_envelope",
     "best_match",
@@ -189,7 +190,6 @@ __all__ = [
     "recall_at",
     "receptive_field",
     "roi_projection",
-    "rpn_loss",
     "rpn_scores",
     "softmax",
     "speedup",

@@ -137,7 +137,7 @@ check_match = Contract(
 # --- my_rpn_loss -----------------------------------------------------------------------------------------------------
 
 
-def rpn_loss(
+def anchor_loss(
     p: Float[Tensor, " A"],
     star: Int[Tensor, " A"],
     error: Float[Tensor, "A 4"],
@@ -233,7 +233,7 @@ def _random(count: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
 check_rpn_loss = Contract(
     name="my_rpn_loss",
     wanted="one number, a tensor without dimensions",
-    reference=rpn_loss,
+    reference=anchor_loss,
     cases=(
         Case(
             "one positive, p = 0.5, no error of the box, all of N_cls, N_reg, lambda are 1",

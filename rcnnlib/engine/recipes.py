@@ -52,8 +52,8 @@ def _spec(detector: str, trunk: str, classes: tuple[str, ...], **options) -> Spe
     return Spec(detector, trunk, classes, options)
 
 
-COMPACT = {"rpn": {"channels": 128}, "head": {"reduced": 64}}  # 4.4 MB instead of 7.3, at no cost that we could see
-LONG = Schedule(steps=6000)
+COMPACT = {"rpn": {"channels": 128}, "head": {"reduced": 64}}  # 4.4 MB instead of 7.3
+LONG = Schedule(steps=12_000)
 RECIPES = {
     "faster_rcnn_shapes": Recipe(
         Spec(
@@ -66,14 +66,14 @@ RECIPES = {
         frozen=0,
     ),
     "faster_rcnn_scrapbook": Recipe(
-        _spec("faster_rcnn", "squeezenet", SCRAPBOOK_CLASSES, scales=SCALES, **COMPACT),
+        _spec("faster_rcnn", "squeezenet", SCRAPBOOK_CLASSES, scales=SCALES),
         "scrapbook_fresh",
         approximate_joint(LONG),
     ),
     "faster_rcnn_4step_scrapbook": Recipe(
-        _spec("faster_rcnn", "squeezenet", SCRAPBOOK_CLASSES, scales=SCALES, **COMPACT),
+        _spec("faster_rcnn", "squeezenet", SCRAPBOOK_CLASSES, scales=SCALES),
         "scrapbook_fresh",
-        four_step_alternating(LONG._replace(steps=3000), LONG._replace(steps=1500)),
+        four_step_alternating(LONG._replace(steps=4000), LONG._replace(steps=2000)),
     ),
     "fast_rcnn_scrapbook": Recipe(
         _spec("fast_rcnn", "squeezenet", SCRAPBOOK_CLASSES),

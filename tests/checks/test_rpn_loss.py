@@ -1,19 +1,13 @@
-"""Each check of lesson 12 accepts right answers in any words, waits for the stub, and names the usual mistakes."""
+"""Each check of lesson 12 accepts right answers in any words and refuses wrong ones with a sentence that helps."""
 
 import pytest
 import torch
 from torch.nn.functional import binary_cross_entropy, smooth_l1_loss
 
 from rcnnlib.checks import SOLUTIONS, check_match, check_rpn_loss
-from rcnnlib.checks.rpn_loss import MATCH_MISTAKES, RPN_LOSS_MISTAKES
 from rcnnlib.ops.losses import box_loss, classification_loss
 
 CHECKS = {"my_match": check_match, "my_rpn_loss": check_rpn_loss}
-MISTAKES = {"my_match": MATCH_MISTAKES, "my_rpn_loss": RPN_LOSS_MISTAKES}
-
-
-def stub(*_arguments):
-    raise NotImplementedError
 
 
 def match_by_loop(iou, positive, negative):
@@ -36,21 +30,9 @@ RIGHT = {"my_match": match_by_loop, "my_rpn_loss": loss_by_pytorch}
 
 
 @pytest.mark.parametrize("name", CHECKS)
-def test_right_answers_pass_and_the_stub_waits(name, capsys):
+def test_right_answers_pass_in_any_words(name):
     for function in (SOLUTIONS[name], RIGHT[name]):
         assert CHECKS[name].judge(function).startswith(f"✓ {name}: right")
-    CHECKS[name](stub)
-    assert capsys.readouterr().out == f"○ {name}: not written yet\n"
-
-
-CASES = [(name, mistake) for name, known in MISTAKES.items() for mistake in known]
-
-
-@pytest.mark.parametrize(("name", "mistake"), CASES)
-def test_every_known_mistake_is_called_by_its_name(name, mistake):
-    said = CHECKS[name].judge(mistake.function)
-    assert said.startswith(f"✗ {name}: ")
-    assert said.endswith(mistake.hint)
 
 
 def test_the_reference_is_the_loss_of_the_library():

@@ -106,7 +106,7 @@ def batch():
 def test_negatives_fill_what_positives_leave(batch):
     numbers = batch.set(size=64, fraction=0.5, epoch=0, picture="A").numbers
     assert numbers["asked for"] == 32
-    assert numbers["drawn"] == min(32, numbers["positives there are"])
+    assert numbers["drawn"] == min(32, numbers["positives in all"])
     assert numbers["drawn"] + numbers["negatives"] == 64
     assert batch.set(fraction=0.0).numbers["drawn"] == 0
 

@@ -58,7 +58,7 @@ def anchor_batch(
     positives, negatives = drawn.index[drawn.labels == POSITIVE], drawn.index[drawn.labels == NEGATIVE]
     asked = int(size * fraction)
     return {
-        "positives there are": int((match.status == POSITIVE).sum()),
+        "positives in all": int((match.status == POSITIVE).sum()),
         "asked for": asked,
         "drawn": len(positives),
         "negatives": len(negatives),
@@ -86,8 +86,8 @@ class AnchorBatch(Explorer):
             "epoch": slider("epoch", 0, 0, 20, 1),
             "picture": choice("picture", list(pictures)),
         }
-        canvas = Canvas(next(iter(pictures.values())).image, alt="", display_width=440)
-        chart = Chart(400, 230)
+        canvas = Canvas(next(iter(pictures.values())).image, alt="", display_width=430)
+        chart = Chart(370, 230)
         self._draw_bars(chart)
         super().__init__(controls, canvas=canvas, chart=chart, title="The batch of anchors")
 

@@ -84,7 +84,7 @@ class AnchorLabels(Explorer):
         self.names = [str(number) for number in range(len(objects))]
         canvas = Canvas(
             *(image, objects), kinds="ground_truth", labels=self.names, editable=range(len(objects)), alt=alt,
-            display_width=440,
+            display_width=410,
         )  # fmt: skip
         base, size = cell_anchors(scales), (canvas.height, canvas.width)
         self.compute = partial(anchor_labels, objects=len(objects), base=base, size=size)
@@ -94,7 +94,7 @@ class AnchorLabels(Explorer):
             "border": choice("those that cross", BORDERS),
             "bug": choice("planted bug", BUGS, bug),
         }
-        chart = Chart(400, 350, rows=3, columns=len(base) // 3)
+        chart = Chart(390, 340, rows=3, columns=len(base) // 3)
         self._draw_maps(chart, (-(-size[0] // STRIDE), -(-size[1] // STRIDE)))
         super().__init__(controls, canvas=canvas, chart=chart, title="Labels of anchors")
 

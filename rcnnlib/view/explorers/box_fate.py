@@ -111,16 +111,16 @@ def box_fate(rank: int, epoch: int, picture: str, *, lives: Mapping[str, Life]) 
     row = int(life.order[rank])
     striker, kept = int(life.striker[row]), int(life.kept[row])
     if rank >= life.before:
-        nms = f"not among the {life.before} best: never decoded"
+        nms = f"not among the {life.before} best"
     elif not life.large[row]:
         nms = "outside the picture: nothing is left after the clip"
     elif striker >= 0:
         iou = box_iou(life.boxes[row][None], life.boxes[striker][None]).item()
         nms = f"struck by anchor {striker} (rank {int((life.order == striker).nonzero())}), IoU {iou:.2f}"
     else:
-        nms = f"survives NMS as number {kept}"
+        nms = f"survives as number {kept}"
     seen = 0 <= kept < len(life.verdict)
-    final = life.verdict[kept] if seen else "too late: R are enough" if kept >= 0 else "the head never sees it"
+    final = life.verdict[kept] if seen else "too late: R are enough" if kept >= 0 else "never sees it"
     iou, thing = box_iou(life.anchors[row][None], life.truth)[0].max(dim=0)
     status = STATUS[int(life.match.status[row])]
     if not is_inside(life.anchors[row][None], torch.tensor(life.image.shape[-2:]).float()).all():
@@ -153,7 +153,7 @@ class BoxFate(Explorer):
             "epoch": slider("epoch (the draw)", 0, 0, EPOCHS - 1, 1),
             "picture": choice("picture", list(lives)),
         }
-        canvas = Canvas(self.lives[self.shown].image, alt=alt, display_width=400)
+        canvas = Canvas(self.lives[self.shown].image, alt=alt, display_width=380)
         super().__init__(controls, canvas=canvas, chart=self._make_chart(), title="The fate of a box")
         canvas.observe(self._go_to_click, "clicked")
 
@@ -163,7 +163,7 @@ class BoxFate(Explorer):
 
     def _make_chart(self) -> Chart:
         """A line for each station of its life."""
-        chart = Chart(430, 300)
+        chart = Chart(415, 290)
         axes = chart.axes
         axes.set(xlim=(0, 1), ylim=(7, 0))
         axes.set_axis_off()
@@ -182,22 +182,15 @@ class BoxFate(Explorer):
         image = None if state["picture"] == self.shown else life.image
         self.shown = state["picture"]
         row, striker = numbers["row"], numbers["striker"]
-        boxes, kinds, labels = list(life.truth), ["ground_truth"] * len(life.truth), [""] * len(life.truth)
-        boxes.append(life.anchors[row])
-        extra: list[tuple[Tensor, Kind, str]] = [(life.boxes[row], "proposal", "this box")]
+        count = len(life.truth)
+        boxes = [*life.truth, life.anchors[row], life.boxes[row]]
+        kinds: list[Kind] = [*["ground_truth"] * count, "anchor", "proposal"]
+        labels = [*(f"object {number}" for number in range(count)), "", ""]
         if striker >= 0:
-            extra.append((life.boxes[striker], "detection", "struck it"))
-        kinds.append("anchor")
-        labels.append("anchor")
-        for box, kind, label in extra:
-            boxes.append(box)
-            kinds.append(kind)
-            labels.append(label)
+            boxes, kinds, labels = [*boxes, life.boxes[striker]], [*kinds, "detection"], [*labels, "struck it"]
         self.canvas.show(image, torch.stack(boxes), kinds=kinds, labels=labels)
         for name, text in self.words.items():
-            text.set_text(
-                str(numbers[name]).replace(" in the head's NMS", "\nin the head's NMS").replace("): ", "):\n")
-            )
+            text.set_text(str(numbers[name]).replace("): ", "):\n"))
 
     def tell(self, numbers: dict[str, Any]) -> str:
         """Say all but the two rows."""

@@ -44,7 +44,7 @@ def play(
         rows = [row for row, own in enumerate(groups) if own == group]
         for step in nms_steps(boxes[rows], scores[rows], threshold):
             best = rows[step.best]
-            iou = box_iou(boxes[best][None], boxes)[0]
+            iou = box_iou(boxes[0][None], boxes)[0]
             rounds.append((NmsStep(best, iou, *([rows[i] for i in part] for part in step[2:])), rows))
     return sorted(rounds, key=lambda one: -float(scores[one[0].best]))
 
@@ -83,7 +83,7 @@ def reason(word: str, iou: float, threshold: float, winner: str) -> str:
 
 def four_boxes(round: int, threshold: float, group: str, boxes: Float[Tensor, "N 4"], chosen: int) -> dict[str, Any]:
     """Return the state after ``round`` rounds, the fate of ``chosen``, and below what this winner strikes it."""
-    rounds = play(boxes, SCORES, [0, 0, 0, int(group == OTHER)], threshold)
+    rounds = play(boxes, SCORES, [0, 0, 0, 0], threshold)
     table = words_of(rounds, len(boxes))
     done = min(round, len(rounds))
     step, rows = rounds[done - 1]
@@ -115,12 +115,12 @@ class FourBoxes(Explorer):
             "chosen": choice("ask about", [(name, row) for row, name in enumerate(NAMES)], 3),
         }
         self.compute = four_boxes
-        canvas = Canvas(image, boxes, kinds="proposal", editable=range(4), alt=alt, display_width=430)
+        canvas = Canvas(image, boxes, kinds="proposal", editable=range(4), alt=alt, display_width=425)
         super().__init__(controls, canvas=canvas, chart=self._make_chart(), title="Four boxes")
 
     def _make_chart(self) -> Chart:
         """A row for each box, a column for each round."""
-        chart = Chart(400, 300)
+        chart = Chart(370, 300)
         axes = chart.axes
         axes.set(xlim=(-0.02, 4.02), ylim=(4.02, -0.02), yticks=[row + 0.5 for row in range(4)])
         axes.set_yticklabels([f"{name}  {score:.2f}" for name, score in zip(NAMES, SCORES.tolist(), strict=True)])
@@ -144,7 +144,7 @@ class FourBoxes(Explorer):
         now, table = numbers["done"], numbers["table"]
         kinds: dict[str, Kind] = {WINS: "detection", KEPT: "detection", STRUCK: "ignored", GONE: "ignored"}
         self.canvas.kinds = [kinds.get(word, "proposal") for word in table[now - 1]]
-        self.canvas.labels = [f"{name}, {word}" for name, word in zip(NAMES, table[now - 1], strict=True)]
+        self.canvas.labels = list(NAMES)
         for row in range(4):
             for column in range(4):
                 word = table[column][row] if column < now else ""

@@ -26,7 +26,7 @@ from rcnnlib.view.plotting import LINES, Kind
 
 STAGES = ("all anchors", "top-N", "decode", "clip", "small ones out", "NMS", "top-R")
 BUGS = ("none", "NMS before decode", "scores upward", "clip forgotten")
-DRAWN = 40  # boxes on the canvas: more would hide it
+DRAWN = 15  # boxes on the canvas: more would hide it
 WIDTH = 430  # of the picture, CSS pixels
 
 
@@ -59,7 +59,7 @@ def funnel(
     decoded = decode(told.deltas[rows], chosen)
     clipped = decoded if bug == BUGS[3] else clip_boxes(decoded, told.size)
     large = is_large(clipped, MIN_SIDE)
-    left, judged = clipped[large], (chosen if bug == BUGS[1] else clipped)[large]
+    left, judged = clipped[large], (chosen if bug != BUGS[1] else clipped)[large]
     kept = left[nms(judged, scores[large], threshold)]
     return [told.anchors, chosen, decoded, clipped, left, kept, kept[:after]]
 
@@ -67,20 +67,22 @@ def funnel(
 def proposal_funnel(
     stage: int, before: int, threshold: float, after: int, bug: str, picture: str, *, pictures: Mapping[str, Told]
 ) -> dict[str, Any]:
-    """Return the counts of all stages, and the boxes of ``stage`` (1 to 7), at most 40 of them."""
+    """Return the counts of all stages, and the boxes of ``stage`` (1 to 7), at most 15 of them."""
     told = pictures[picture]
     boxes = funnel(told, before, threshold, after, bug)
     here = boxes[stage - 1]
     reached = box_iou(told.truth, here) >= 0.5
-    twice = box_iou(boxes[-1], boxes[-1]).triu(diagonal=1) > threshold
+    spread = (torch.arange(DRAWN) * 0.618 % 1 * len(here)).long()  # anchors from everywhere
+    end = clip_boxes(boxes[-1], told.size)
+    twice = box_iou(end, end).triu(diagonal=1) > threshold
     return {
         "stage": f"{stage} {STAGES[stage - 1]}",
         "boxes": len(here),
         "reach outside": int((~is_inside(here, told.size)).sum()),
         "objects reached": f"{int(reached.any(dim=1).sum())} of {len(told.truth)}",
-        "duplicates at the end": int(twice.any(dim=0).sum()),
+        "duplicates": int(twice.any(dim=0).sum()),
         "counts": [len(one) for one in boxes],
-        "shown": here[:: max(1, len(here) // DRAWN)][:DRAWN] if stage == 1 else here[:DRAWN],
+        "shown": here[spread] if stage == 1 else here[:DRAWN],
     }
 
 

@@ -14,9 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rcnnlib.datasets.transforms import Example, pad
-from rcnnlib.models.backbone import Trunk
-from rcnnlib.models.rpn import MIN_SIDE, RPN
+from rcnnlib.models.rpn import MIN_SIDE
 from rcnnlib.ops.box_coder import decode
 from rcnnlib.ops.boxes import box_iou, clip_boxes, is_large
 from rcnnlib.ops.nms import nms
@@ -39,14 +37,13 @@ class Boxes(NamedTuple):
     scores: Float[Tensor, " N"]
 
 
-@torch.no_grad()
-def refine(rpn: RPN, trunk: Trunk, picture: Example, *, clip: bool = True) -> Boxes:
-    """Return the N best boxes of one picture, decoded and clipped; without the small ones."""
-    size = torch.tensor(picture.image.shape[-2:]).float()
-    anchors, scores, deltas = rpn(trunk(pad(picture.image)[None], size[None]))
-    best, rows = scores[0].softmax(-1)[:, 1].topk(min(rpn.before, len(anchors)))
-    boxes = decode(deltas[0][rows], anchors[rows])
-    boxes = clip_boxes(boxes, size) if clip else boxes
+def refine(told: Any, before: int) -> Boxes:
+    """Return the ``before`` best boxes of a picture, decoded, clipped, without the small ones.
+
+    ``told`` has ``anchors``, ``objectness``, ``deltas`` and ``size``, as `proposal_funnel.ask` gives them.
+    """
+    best, rows = told.objectness.topk(min(before, len(told.anchors)))
+    boxes = clip_boxes(decode(told.deltas[rows], told.anchors[rows]), told.size)
     large = is_large(boxes, MIN_SIDE)
     return Boxes(boxes[large], best[large])
 
@@ -81,10 +78,10 @@ def proposal_recall_by(
     chosen = {name: tables[name] for name in (f"RPN, NMS {strike}", NO_NMS, SEARCH)}
     places = torch.tensor(COUNTS) - 1
     return {
-        "recall": {name: (table[:, count - 1] >= limit).double().mean().item() for name, table in chosen.items()},
+        "recall": {name: (table[:, count] >= limit).double().mean().item() for name, table in chosen.items()},
         "by count": {name: (table[:, places] >= limit).double().mean(dim=0) for name, table in chosen.items()},
         "by limit": {
-            name: (table[:, count - 1] >= LIMITS[:, None]).double().mean(dim=1) for name, table in chosen.items()
+            name: (table[:, count] >= LIMITS[:, None]).double().mean(dim=1) for name, table in chosen.items()
         },
     }
 
@@ -137,5 +134,5 @@ class ProposalRecall(Explorer):
     def tell(self, numbers: dict[str, Any]) -> str:
         """Say the recall of each source."""
         state = self.state
-        found = " · ".join(f"{name}: {recall:.2f}" for name, recall in numbers["recall"].items())
-        return f"recall with {state['count']} boxes at IoU {state['limit']:.2f}: {found}"
+        found = " · ".join(f"{name} = {recall:.2f}" for name, recall in numbers["recall"].items())
+        return f"{state['count']} boxes, IoU {state['limit']:.2f}: {found}"

@@ -81,13 +81,12 @@ class SubcellShift(Explorer):
         chart = Chart(820, 350, columns=2)
         self.near, self.plot = chart.axes
         self.near.get_gridspec().set_width_ratios([1, 1.25])
-        self.near.set(aspect="equal", xlim=(0, WINDOW), ylim=(WINDOW, 0), xticks=[], yticks=[])
-        self.near.set_title("blue: cells that RoI pooling reads\npink, dashed: bin of RoI align; its weights")
+        says = "blue: cells that RoI pooling reads\npink, dashed: bin of RoI align; its weights"
+        self.near.set(xticks=[], yticks=[], title=says)
         self.near.spines[:].set_visible(True)
         h, w = self.features.shape[1:]
-        self.map = self.near.imshow(
-            self.features[0].numpy(), cmap="Greys", aspect="equal", extent=(0, w, h, 0), alpha=0.7
-        )
+        grey = {"cmap": "Greys", "aspect": "equal", "alpha": 0.7}
+        self.map = self.near.imshow(self.features[0].numpy(), extent=(0, w, h, 0), **grey)
         self.near.set(xlim=(0, WINDOW), ylim=(WINDOW, 0))
         self.pool = Rectangle((0, 0), 1, 1, fill=False, ec=POOL, lw=4)
         self.align = Rectangle((0, 0), 1, 1, fill=False, ec=ALIGN, lw=3, ls="--")
