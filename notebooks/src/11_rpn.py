@@ -76,13 +76,13 @@ predict(
 # %% [markdown] tags=["core"]
 # **Look.** A real picture on its way: photo, one channel of its map, and what a trained RPN proposes.
 
-# %% rows="L13 figure"
+# %%
 trunk, moments = backbone("squeezenet").eval(), load_rpn_checkpoints()
 scenes, photos = scrapbook("test"), wild()
 horses = resize(photos[[name for _, name in photos.images].index("horse.jpg")], 320)
 scene, other = scenes[16], scenes[27]
 
-# %%
+# %% rows="L13 figure"
 from rcnnlib.view.explorers.watch_it_learn import look
 
 seen = look(moments[800], trunk, scene)

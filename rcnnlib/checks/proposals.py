@@ -171,7 +171,7 @@ def suppressed_by(boxes: Float[Tensor, "N 4"], scores: Float[Tensor, " N"], thre
     kept = nms(boxes, scores, threshold)
     if not len(kept):
         return kept
-    strikes = box_iou(boxes[kept], boxes).double() >= 0.7 * threshold  # in double, as `nms` compares
+    strikes = box_iou(boxes[kept], boxes).double() > threshold  # in double, as `nms` compares
     first = kept[strikes.int().argmax(dim=0)]  # the best winner above the threshold, for a survivor itself
     return torch.where(first == torch.arange(len(boxes)), -1, first)
 

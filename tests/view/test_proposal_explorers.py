@@ -211,10 +211,14 @@ def tables(model, pictures):
 def test_the_tables_count_as_the_metric_does(tables, pictures):
     table, refined, search = tables
     truths = [one.boxes for one in pictures]
-    numbers = proposal_recall_by(15, 0.5, 0.7, tables=table)
-    for name, boxes in (("RPN, NMS 0.7", strike(refined, 0.7)), (SEARCH, search), (NO_NMS, [r.boxes for r in refined])):
-        right = proposal_recall(boxes, truths, thresholds=torch.tensor([0.5]).double(), count=15)
-        assert numbers["recall"][name] == right.item()
+    sources = {"RPN, NMS 0.7": strike(refined, 0.7), SEARCH: search, NO_NMS: [r.boxes for r in refined]}
+    for count in range(1, 40):
+        for limit in (0.1, 0.5):  # few boxes of this RPN reach 0.5
+            numbers = proposal_recall_by(count, limit, 0.7, tables=table)
+            at = torch.tensor([limit]).double()
+            for name, boxes in sources.items():
+                right = proposal_recall(boxes, truths, thresholds=at, count=count)
+                assert numbers["recall"][name] == right.item()
 
 
 @pytest.mark.parametrize("change", [{"count": 90}, {"limit": 0.7}, {"strike": 0.3}])

@@ -44,7 +44,7 @@ def play(
         rows = [row for row, own in enumerate(groups) if own == group]
         for step in nms_steps(boxes[rows], scores[rows], threshold):
             best = rows[step.best]
-            iou = box_iou(boxes[0][None], boxes)[0]
+            iou = box_iou(boxes[best][None], boxes)[0]
             rounds.append((NmsStep(best, iou, *([rows[i] for i in part] for part in step[2:])), rows))
     return sorted(rounds, key=lambda one: -float(scores[one[0].best]))
 
@@ -83,7 +83,7 @@ def reason(word: str, iou: float, threshold: float, winner: str) -> str:
 
 def four_boxes(round: int, threshold: float, group: str, boxes: Float[Tensor, "N 4"], chosen: int) -> dict[str, Any]:
     """Return the state after ``round`` rounds, the fate of ``chosen``, and below what this winner strikes it."""
-    rounds = play(boxes, SCORES, [0, 0, 0, 0], threshold)
+    rounds = play(boxes, SCORES, [0, 0, 0, int(group == OTHER)], threshold)
     table = words_of(rounds, len(boxes))
     done = min(round, len(rounds))
     step, rows = rounds[done - 1]

@@ -59,7 +59,7 @@ def funnel(
     decoded = decode(told.deltas[rows], chosen)
     clipped = decoded if bug == BUGS[3] else clip_boxes(decoded, told.size)
     large = is_large(clipped, MIN_SIDE)
-    left, judged = clipped[large], (chosen if bug != BUGS[1] else clipped)[large]
+    left, judged = clipped[large], (chosen if bug == BUGS[1] else clipped)[large]
     kept = left[nms(judged, scores[large], threshold)]
     return [told.anchors, chosen, decoded, clipped, left, kept, kept[:after]]
 
