@@ -482,7 +482,8 @@ course_map()
 # [09 training Fast R-CNN](09_training_fast_rcnn.ipynb) ·
 # [10 anchors](10_anchors.ipynb) ·
 # [11 the RPN](11_rpn.ipynb) ·
-# [12 RPN loss](12_rpn_targets_and_loss.ipynb)
+# [12 RPN loss](12_rpn_targets_and_loss.ipynb) ·
+# [13 proposals and NMS](13_proposals_and_nms.ipynb)
 #
 # The course grew out of the notes of one student. These are the questions in those notes. Each gets its answer by an
 # experiment, in the lesson that is named with it.
@@ -509,8 +510,8 @@ course_map()
 # You do not have to understand them yet. Words such as *RoI* and *anchor* get their own lessons.
 #
 # And this is the whole lecture, point by point: L1 to L25, and the questions. The table is read from the lessons
-# themselves. It says how many cells there are to look at (*figure*), to move (*explorer*), to guess before you see
-# (*predict*), to write (*exercise*), and to find an answer by trying (*experiment*). A dash: not in this version yet.
+# themselves. It says how many cells there are to *look* at, to *move*, to *guess* before you see, to *write* yourself,
+# and to find an answer by *trying*. A dash: none, or not in this version yet.
 
 # %%
 from rcnnlib.view.rows import read_marks, row_table

@@ -63,7 +63,10 @@ MIXES = {  # fraction of positives, least IoU of background; None: as they come
 
 @torch.no_grad()
 def draw_mix(batch: Batch, size: int, fraction: float | None, low: float) -> RoISamples:
-    """Draw ``size`` regions a picture in a given mix; with None the first ``size`` that the noise names, whatever."""
+    """Draw ``size`` regions a picture in a given mix; with None the first ``size`` that the noise names, whatever.
+
+    The objects are added to the proposals in every mix, as the heads do.
+    """
     boxes = torch.cat((batch.proposals, batch.boxes), dim=1)
     exists = torch.cat(((batch.proposals[..., 2:] > batch.proposals[..., :2]).all(-1), batch.valid), dim=1)
     noise = take_noise(batch.noise, 0, boxes.shape[1])

@@ -74,7 +74,7 @@ STEPS = (
             Lesson("10", "anchors", "10_anchors", points=("L14",), ready=True),
             Lesson("11", "the RPN", "11_rpn", ("Q5",), points=("L13", "L15"), ready=True),
             Lesson("12", "RPN loss", "12_rpn_targets_and_loss", ("Q6",), points=("L18", "L19"), ready=True),
-            Lesson("13", "NMS", "13_proposals_and_nms", ("Q7",), points=("L16", "L17")),
+            Lesson("13", "NMS", "13_proposals_and_nms", ("Q7",), points=("L16", "L17"), ready=True),
             Lesson("14", "training", "14_training_faster_rcnn", points=("L13", "L18b", "L20", "L21")),
             Lesson("15", "results", "15_results_and_limits", points=("L22", "L23", "L24")),
         ),
@@ -145,5 +145,6 @@ def _draw_lesson(ax: Axes, lesson: Lesson, left: float, bottom: float) -> None:
     ax.text(left + 6, middle, lesson.number, va="center", fontsize=10, weight="bold", color=ink)
     ax.text(left + 29, middle, lesson.name, va="center", fontsize=9, color=ink)
     if lesson.questions:
-        text = " ".join(lesson.questions)
-        ax.text(left + COLUMN - 15, middle, text, va="center", ha="right", fontsize=9, weight="bold", color=QUESTION)
+        text, ground = " ".join(lesson.questions), {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        place = {"va": "center", "ha": "right", "fontsize": 9, "weight": "bold", "color": QUESTION}
+        ax.text(left + COLUMN - 15, middle, text, bbox=ground, **place)

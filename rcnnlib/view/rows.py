@@ -12,29 +12,29 @@ from rcnnlib.view.course_map import LESSONS
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
 POINTS = {
-    "L1": "R-CNN: crop, warp, CNN, SVM, box regressor; its three training sets",
+    "L1": "R-CNN, and its three training sets",
     "L2": "the four shortcomings of R-CNN",
-    "L3": "SPP: one pass, a pyramid makes any region a fixed vector",
+    "L3": "SPP: any region becomes a fixed vector",
     "L4": "Selective Search",
-    "L5": "Fast R-CNN: the whole picture gives one feature map",
+    "L5": "Fast R-CNN: one feature map for all regions",
     "L6": "RoI projection, rounding included",
     "L7": "RoI pooling: a fixed grid out of any RoI",
-    "L8": "softmax over C + 1 classes, and a box regressor",
+    "L8": "softmax over C + 1 classes, box regressor",
     "L9": "the multi-task loss",
     "L10": "the mini-batch: thresholds, 25 % and 75 %",
     "L11": "hierarchical sampling",
     "L12": "what is left after Fast R-CNN",
-    "L13": "Faster R-CNN: an RPN takes the place of Selective Search",
-    "L14": "anchor boxes: 3 scales x 3 ratios at every cell",
-    "L15": "the RPN: 3x3, then two 1x1; map and flat list",
-    "L16": "top-N by score; deltas applied to the chosen anchors",
+    "L13": "an RPN takes the place of Selective Search",
+    "L14": "anchors: 3 scales x 3 ratios at every cell",
+    "L15": "the RPN: 3x3, two 1x1; map and flat list",
+    "L16": "top-N by score; deltas applied to anchors",
     "L17": "NMS of proposals, the four-box example",
     "L18": "the training set of the RPN",
     "L18b": "the second sampler, for the head",
     "L19": "the loss of the RPN",
     "L20": "4-step alternating training",
     "L21": "approximate joint training",
-    "L22": "results: better and faster than Selective Search",
+    "L22": "better and faster than Selective Search",
     "L23": "what is left after Faster R-CNN",
     "L24": "the four detectors side by side",
     "L25": "such a model with a detection library",
@@ -43,13 +43,13 @@ QUESTIONS = {
     "Q1": "Does Fast R-CNN still use Selective Search?",
     "Q2": "Which grid is 8x8, and which is 3 by 2?",
     "Q3": "Why this mix of data, and who makes it?",
-    "Q4": "2000 RoIs out of one picture? Many RoIs in one step?",
+    "Q4": "2000 RoIs a picture? Many in one step?",
     "Q5": "Why the 3x3 convolution?",
     "Q6": "Why an anchor generator?",
     "Q7": "Why is bb4 not removed?",
 }
 ROWS = POINTS | QUESTIONS
-KINDS = ("figure", "explorer", "predict", "exercise", "experiment")
+KINDS = {"figure": "look", "explorer": "move", "predict": "guess", "exercise": "write", "experiment": "try"}
 DUTIES = {"see": ("figure", "explorer"), "move": ("explorer",), "be checked": ("predict", "exercise")}
 
 
@@ -101,11 +101,11 @@ def missing(marks: list[Mark]) -> list[str]:
 
 
 def row_table(marks: list[Mark]) -> str:
-    """Return the rows as a table to print: the lessons, and how many cells of each kind."""
-    lines = [" " * 62 + "lessons   " + "  ".join(KINDS)]
+    """Return the rows as a table to print: the lessons, and how many cells there are of each kind."""
+    lines = [" " * 50 + "lessons  " + "  ".join(KINDS.values())]
     for row, text in ROWS.items():
         own = [mark for mark in marks if mark.row == row]
         lessons = " ".join(sorted({mark.lesson for mark in own})) or "-"
-        counts = [str(sum(mark.kind == kind for mark in own) or "-").rjust(len(kind)) for kind in KINDS]
-        lines.append(f"{row:<5}{text[:56]:<57}{lessons:<10}" + "  ".join(counts))
+        counts = [str(sum(mark.kind == kind for mark in own) or "-").rjust(len(word)) for kind, word in KINDS.items()]
+        lines.append(f"{row:<5}{text:<45}{lessons:<9}" + "  ".join(counts))
     return "\n".join(lines)

@@ -7,7 +7,7 @@ import pytest
 from hygiene import ROOT, build, tags, texts
 
 from rcnnlib.view.course_map import LESSONS
-from rcnnlib.view.rows import KINDS, NOTEBOOKS, POINTS, QUESTIONS, ROWS, Mark, missing, read_marks, row_table
+from rcnnlib.view.rows import KINDS, POINTS, QUESTIONS, ROWS, Mark, missing, read_marks, row_table
 
 MARKS = read_marks()
 WIDGET = build.WIDGET
@@ -38,12 +38,6 @@ def test_the_rows_are_those_of_the_lecture():
 
 def test_no_row_of_a_lesson_that_stands_is_empty():
     assert missing(MARKS) == []
-
-
-def test_lessons_that_stand_are_those_in_the_folder():
-    assert [lesson.file for lesson in LESSONS if lesson.ready] == [
-        path.stem for path in sorted(NOTEBOOKS.glob("*.ipynb"))
-    ]
 
 
 @pytest.mark.parametrize("mark", MARKS, ids=lambda mark: f"{mark.lesson}-{mark.cell}-{mark.row}-{mark.kind}")

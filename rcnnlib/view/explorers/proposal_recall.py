@@ -78,10 +78,10 @@ def proposal_recall_by(
     chosen = {name: tables[name] for name in (f"RPN, NMS {strike}", NO_NMS, SEARCH)}
     places = torch.tensor(COUNTS) - 1
     return {
-        "recall": {name: (table[:, count] >= limit).double().mean().item() for name, table in chosen.items()},
+        "recall": {name: (table[:, count - 1] >= limit).double().mean().item() for name, table in chosen.items()},
         "by count": {name: (table[:, places] >= limit).double().mean(dim=0) for name, table in chosen.items()},
         "by limit": {
-            name: (table[:, count] >= LIMITS[:, None]).double().mean(dim=1) for name, table in chosen.items()
+            name: (table[:, count - 1] >= LIMITS[:, None]).double().mean(dim=1) for name, table in chosen.items()
         },
     }
 
