@@ -119,7 +119,7 @@ part_nbval() { # strict: every stored text is compared; --durations names the sl
         --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadscope -q --durations=5
 }
 
-part_hygiene() { "$PYTHON" -m pytest tests/notebooks -q --durations=5; }
+part_hygiene() { "$PYTHON" -m pytest tests/notebooks -n 2 -q --durations=5; } # each lesson is run once more
 
 part_browser() {
     local found

@@ -1,3 +1,4 @@
+import itertools
 import json
 
 import pytest
@@ -107,4 +108,4 @@ def test_moments_of_an_rpn():
         assert deltas.shape == (1, 6 * 8 * 9, 4)
         scores.append(logits)
     assert scores[0].abs().max() < 0.5, "before training all scores are near 0"
-    assert all(not torch.equal(one, other) for one, other in zip(scores, scores[1:], strict=False))
+    assert all(not torch.equal(one, other) for one, other in itertools.pairwise(scores))
