@@ -43,7 +43,7 @@ def complaints(stored: nbformat.NotebookNode, solved: nbformat.NotebookNode) -> 
         if "nbval-ignore-output" in tags(before):
             continue
         old, new = said(before), said(after)
-        if "○" not in old:
+        if not old.startswith("○ my_"):  # lesson 00 also lists open exercises
             wrong += [f"cell {index} says {new!r}, not {old!r}"] if old != new else []
         elif "✓" not in new or "○" in new or "✗" in new:
             wrong.append(f"the check in cell {index} says {new!r}")
