@@ -3,7 +3,7 @@
 #
 # **The question.** Fast R-CNN still gets its regions from outside, from Selective Search.
 # We want the network to propose them. But a network has a fixed number of outputs, and objects come in any number,
-# anywhere, in any size. *How can a fixed grid of numbers name any box?*
+# anywhere, in any size. *How can a fixed number of outputs describe any number of boxes?*
 #
 # The answer of Faster R-CNN: start from **anchors**. An anchor is a box that is always there, at every cell of the
 # feature map. The network only says "this one" and "move it a little".
@@ -188,7 +188,7 @@ fig
 def best_iou(photo, scales, ratios, stride=16):
     """The best IoU that any anchor has with each object of a photo."""
     height, width = photo.image.shape[-2:]
-    cells = (-(-height // stride), -(-width // stride))
+    cells = (-(-height // stride), -(-width // stride))  # rounded up
     anchors = anchor_grid(cell_anchors(scales, ratios), cells, stride)
     return box_iou(photo.boxes, anchors).amax(dim=1)
 
@@ -309,11 +309,14 @@ for data in objects:
 #
 # *core · 8 minutes*
 #
-# Nobody has to guess the scales. The boxes of the training set say how large objects are. The **side** of a box is the
+# Nobody has to guess the scales. The boxes of the **training** set say how large objects are. (Here we choose and
+# measure on the same boxes, to keep it short. In your own project choose on the training set and measure on
+# another.) The **side** of a box is the
 # root of its area: the square that has as many pixels.
 #
-# **Toy.** Nine boxes with the sides 10, 20, 30, ..., 90. Cut them into three groups of equal size: small, middle, large.
-# Take the middle one of each group.
+# **Toy.** Seven boxes with the sides 10, 20, 30, ..., 70. We want three scales. Cut the way from the smallest to
+# the largest into three equal parts, and stop in the middle of each: after 1/6, 1/2 and 5/6 of the way. The way has
+# six steps, so we stop after 1, 3 and 5 steps: at 20, 40, 60.
 #
 # ### Your turn: `my_anchor_scales`
 #
@@ -331,7 +334,7 @@ for data in objects:
 
 # %% tags=["exercise"] rows="L14 exercise"
 def my_anchor_scales(boxes, count):
-    """Return count scales (count,) for boxes (N, 4): the middle sides of count groups of equal size."""
+    """Return count scales (count,) for boxes (N, 4): the sides at the quantiles (i + 0.5) / count."""
     raise NotImplementedError
 
 
@@ -339,7 +342,7 @@ def my_anchor_scales(boxes, count):
 check_anchor_scales(my_anchor_scales)
 
 # %% [markdown] tags=["core"]
-# **One solution**, collapsed: sort, cut, take the middle.
+# **One solution**, collapsed: sort the sides, and walk to each place.
 
 
 # %% jupyter={"source_hidden": true}
@@ -366,9 +369,10 @@ for data, found in objects.items():
     print(f"{data:<10} {chosen.round().int().tolist()}: {new:.2f}; with {list(scales)}: {old:.2f}")
 
 # %% [markdown] tags=["core"]
-# For Treetops the rule helps much. For the other two it costs a little: the middles of the groups say nothing about the
-# ends, and a square object is lost as soon as its side is more than 1.41 times that of the nearest scale (then IoU is
-# below 1 / 1.41² = 0.5). The course therefore uses 48, 96, 192: each twice the one before. A rule is a start; the recall
+# For Treetops the rule helps much. For the other two it costs a little: it forgets the smallest and the largest
+# objects. How far may a square object be from a scale? A factor √2 = 1.41, up or down: then IoU is 1 / 1.41² = 0.5,
+# if the centres agree. So each scale may be twice the one before, and no size between them is lost. The course uses
+# 48, 96, 192. A rule is a start; the recall
 # decides.
 #
 # **Move.** Find better anchors with at most nine a cell. Above: how large the objects are, and your scales. Below: recall.
@@ -378,11 +382,13 @@ for data, found in objects.items():
 AnchorRecall(objects)
 
 # %% [markdown] tags=["core"]
-# For Treetops we found 24, 40, 64 with ratio 1: three anchors a cell instead of nine, and more crowns reached. Tree
-# crowns are round, so other ratios are wasted on them.
+# For Treetops we found *smallest scale* 24, *next scale: times* 1.7, ratio 1: three anchors a cell instead of nine, and more
+# crowns reached. Tree crowns are round, so two more ratios bring little, for three times as many anchors.
 
 # %%
-print(f"Treetops, scales 24, 40, 64, ratio 1: {recall('Treetops', ((24, 40, 64), one)):.2f}")
+crowns = [24 * 1.7**number for number in range(3)]
+for name, shapes in {"ratio 1": one, "three ratios": three}.items():
+    print(f"Treetops, {name}: {recall('Treetops', (crowns, shapes)):.2f}")
 
 # %% [markdown] tags=["core"]
 # ## 4 · Anchors that cross the border
@@ -392,15 +398,15 @@ print(f"Treetops, scales 24, 40, 64, ratio 1: {recall('Treetops', ((24, 40, 64),
 # At the edge of a picture an anchor hangs over the border. The paper leaves all of these out **in training**: they
 # "introduce large, difficult to correct error terms", and training "does not converge" (Faster R-CNN, 3.3).
 #
-# **Toy.** One row of 20 cells, stride 16: the picture is 320 wide. An anchor is 96 wide. Its centre must stay 48 pixels
-# away from both ends. Centres are at 8, 24, 40, 56, ... How many cells at each end are too close?
+# **Toy.** One row of 20 cells, stride 16: the picture is 320 wide. Each cell has one anchor, 96 wide. (Forget the
+# height.) The centres are at 8, 24, 40, 56, ..., 312.
 
 # %% jupyter={"source_hidden": true}
 predict(
     "How many of the 20 anchors lie wholly inside?",
     ["20", "17", "14", "10"],
     lambda: str(int(sum(48 <= 16 * j + 8 <= 272 for j in range(20)))),
-    "8, 24 and 40 are too close to the left end, and three more to the right end.",
+    "A centre must stay 48 pixels away from both ends: 8, 24, 40 are too close, and three on the right.",
 )
 
 # %% [markdown] tags=["core"]
@@ -448,7 +454,9 @@ show_map(ax, counts, text=".0f").set_title("anchors inside, of nine (320 x 240 p
 fig
 
 # %% [markdown] tags=["core"]
-# Near the border the large ones go first. So an object at the edge of a photo has few anchors to learn from. That is a
+# Near the border the large ones go first. So an object at the edge of a photo has few anchors to learn from. Even
+# in the middle it is 8, not 9: the tall anchor of scale 192 is 272 pixels high, and the picture only 240. It is
+# **never** trained. That is a
 # price of the rule. (When the detector is *used*, all anchors take part, and the boxes are clipped to the picture.)
 
 # %% [markdown] tags=["core"]
@@ -461,7 +469,8 @@ fig
 #
 # $$t_x = (x - x_a) / w_a \qquad t_w = \log (w / w_a)$$
 #
-# The shift is measured **in widths of the anchor**, and the size as a factor.
+# x and w are the centre and the width of the box, x_a and w_a those of the anchor. For y and h it is the same, with
+# the height. So the shift is measured **in widths of the anchor**, and the size as a factor (its logarithm).
 #
 # **Toy.** A box lies 16 pixels to the right of its anchor. The anchor is 64 wide. So t_x = 16 / 64 = 0.25.
 
@@ -481,8 +490,9 @@ DeltaFrame()
 # %% [markdown] tags=["core"]
 # **Move** *side of the anchor* and watch t_x fall while the pixels stay. Why is this good?
 #
-# - One set of weights serves all scales: "a quarter of a width to the right" looks the same for a mouse and for a bear.
-# - IoU is blind to pixels, too. A mistake of a tenth of a width costs the same IoU at every size:
+# - The numbers stay of one size: "a quarter of a width to the right" is 0.25 for a mouse and for a bear. In pixels
+#   the large anchors would have the large errors, and the loss would hear little else.
+# - IoU does not count in pixels either. A mistake of a tenth of a width costs the same IoU at every size:
 
 # %%
 for side in (32, 128, 512):
@@ -494,10 +504,12 @@ for side in (32, 128, 512):
 # %% [markdown] tags=["core"]
 # ### Plant the bug
 #
-# Two classic bugs, and both raise no error. Set *planted bug* and look at the bars.
+# Two classic bugs, and both raise no error. Below, the second one is planted. Choose *none*, then the others, and
+# look at the bars.
 #
 # - **Corner of the cell:** somebody forgot the 0.5. Every anchor is half a stride, 8 pixels, too far to the upper left.
-# - **x and y swapped:** row and column were taken for each other. On a square map nobody would notice.
+# - **x and y swapped:** row and column were taken for each other. On a square map the bars would not change, but
+#   the order of the list would be wrong.
 
 # %% rows="L14 explorer"
 explorer = AnchorsAtCell(cows.image, cows.boxes, alt="One cow near, two far away")
@@ -512,9 +524,10 @@ for name, anchors in {"right": right, "corner": corner, "swapped": swapped}.item
     print(f"{name:<8}", [f"{iou:.2f}" for iou in best.tolist()])
 
 # %% [markdown] tags=["core"]
-# Swapped, the right part of the photo has no anchors at all: the cow there is lost. The corner is harder to see: on another
-# photo some objects even gain. It hurts in another way. The feature of a cell looks at the middle of the cell, so the network would have to learn the
-# same shift for every anchor. It can, if it is trained that way; but load weights that were trained with the other
+# Swapped, no anchor has its centre to the right of x = 472, and the cow there is lost. The corner is harder to see:
+# here two IoUs fall, and no cow is lost. But a cell sees an area around its own centre, so the network would have
+# to learn the same shift for every anchor. It can, if it is trained that way; but load weights that were trained
+# with the other
 # convention, and every box is 8 pixels off. (torchvision uses the corner. Our converter takes care of it.)
 
 # %% [markdown] tags=["extra"]
@@ -576,7 +589,8 @@ count("paper ", (37, 62), (600.0, 1000.0), (128, 256, 512))
 count("course", (15, 20), (240.0, 320.0), scales)
 
 # %% [markdown] tags=["extra"]
-# The first number agrees, the second does not: ours is a third larger. The paper does not say how it counted.
+# The first number agrees, the second does not: ours is a third larger. How the paper counted those inside, it does
+# not say.
 #
 # **The paper said, we measured.** Table 8 of the paper changes the anchors and measures mAP on VOC: 1 scale and 1 ratio
 # 65.8 to 66.7, 1 scale and 3 ratios 67.9 to 68.8, 3 scales and 1 ratio 69.8, 3 and 3 69.9. So there, too, the scales
@@ -590,8 +604,8 @@ for data in ("Scrapbook", "Wild"):
 
 # %% [markdown] tags=["extra"]
 # **Other programs.** torchvision rounds its anchors to whole pixels and centres them on the corner of the cell. The first
-# code of the authors built them from a box 0, 0, 15, 15 with "+ 1" (lesson 01). One well-known textbook prints the formula
-# with w where its own code has h. So look at *one* anchor on *one* picture before you train.
+# code of the authors built them from a box 0, 0, 15, 15 with "+ 1" (lesson 01). So look at *one* anchor on *one*
+# picture before you train.
 
 # %% [markdown] tags=["core"]
 # ## Summary
@@ -601,7 +615,7 @@ for data in ("Scrapbook", "Wild"):
 # - Centre of cell (i, j): ((j + 0.5) stride, (i + 0.5) stride). x belongs to the column.
 # - Scales matter more than ratios. Look at the boxes of your data, then at the recall.
 # - Anchors that cross the border sit out in training.
-# - A correction is measured in widths and heights of the anchor, so one set of weights serves all sizes.
+# - A correction is measured in widths and heights of the anchor, so small and large anchors count alike.
 #
 # Next: **11 The RPN**, which gives each anchor two scores and four corrections.
 #

@@ -57,7 +57,7 @@ from rcnnlib.view.plotting import LINES, draw_boxes, figure, name_line, show_ima
 # Before a network can learn, each anchor needs a right answer, its **label**. Nobody writes these labels. They come from
 # the boxes of the objects, by IoU (lesson 01). Faster R-CNN 3.1.2 says:
 #
-# - **positive**: IoU of at least 0.7 with some object
+# - **positive**: IoU above 0.7 with some object (in our code exactly 0.7 counts, too)
 # - **negative**: IoU below 0.3 with every object
 # - **ignored**: all the rest. It takes no part in training.
 #
@@ -126,14 +126,6 @@ fig
 # **Move.** Left: the objects (drag them!) and their positive anchors. Right: the labels of all anchors, one small map for each
 # of the nine. A point of a map is the anchor centred on that cell. Rows: ratios 1/2, 1, 2. Columns: scales 48, 96, 192.
 
-# %% jupyter={"source_hidden": true}
-predict(
-    "Positive from 0.7 goes up to 0.9. How many of the four objects lose all their positives?",
-    ["none", "one", "all four"],
-    "none",
-    "Set it below: 'objects without a positive' stays 0. The reason comes in section 2.",
-)
-
 # %% rows="L18 explorer"
 from rcnnlib.view.explorers.anchor_labels import AnchorLabels
 
@@ -145,17 +137,27 @@ AnchorLabels(scene.image, scene.boxes, "A bus, a zebra, a cow and a bird")
 # 1. Raise *negative below* to 0.7. Where are the ignored anchors now?
 # 2. Drag the zebra by a few pixels. Its positives jump from cell to cell.
 # 3. Let those that cross take part. Which object gets new positives?
-# 4. Anchor 8 has no label at all. Why? (How tall is it?)
+# 4. The map of anchor 8 is dark everywhere. Why? (How tall is it?)
 #
 # ## 2 · The best-anchor rule
 #
 # *core · 9 minutes*
 #
-# Look at the line of the explorer: the zebra's best anchor reaches only 0.59, the bird's 0.57. By the first rule they would
+# Before anything was dragged, the line of the explorer said: the best anchor of the zebra (object 1) reaches only
+# 0.59, that of the bird (object 3) 0.57. By the first rule they would
 # have *no* positive anchor. The RPN would never hear of them. So the paper has a second rule:
 #
 # > **positive**, too: the anchor with the highest IoU with some object, *whatever that IoU is*.
-#
+
+# %% jupyter={"source_hidden": true}
+predict(
+    "Positive from 0.7 goes up to 0.9. How many of the four objects lose all their positives?",
+    ["none", "one", "all four"],
+    "none",
+    "The best anchor of each object stays positive, whatever its IoU. Set 0.9 in the explorer above.",
+)
+
+# %% [markdown] tags=["core"]
 # How often is it needed? We count in 40 scenes.
 
 # %%
@@ -282,7 +284,7 @@ bugged = bugged.set(bug="best anchor forgotten")  # as it stands above
 
 # %% jupyter={"source_hidden": true}
 predict(
-    "256 anchors, at most 128 positive. How many are positive in a usual scene of ours?",
+    "Of 256 drawn anchors at most 128 are positive. How many are, in a usual scene of ours?",
     ["128", "about 60", "fewer than 20"],
     "fewer than 20",
     "The count over 40 scenes comes below.",
@@ -306,8 +308,8 @@ print(f"positives in 40 scenes: {mean:.1f} on average, at most {positives.max()}
 print(f"so about {256 - mean:.0f} of 256 anchors are negative")
 
 # %% [markdown] tags=["core"]
-# (In scene 1 a batch of 16 is half positive.) 1:1 is what the paper *asks for*. With our small pictures and few objects it is never reached. The filling is the rule,
-# not the exception. (Section 5 tells what that does to the two terms of the loss.)
+# In scene 1 only a batch of 16 is half positive: 8 and 8. With 256, 1:1 is what the paper *allows at most*. Our small
+# pictures have few objects and never reach it. The filling is the rule, not the exception.
 #
 # ## 4 · The loss
 #
@@ -321,21 +323,22 @@ print(f"so about {256 - mean:.0f} of 256 anchors are negative")
 # - $p_i^*$ is its label: 1 for a positive, 0 for a negative
 # - $L_{cls}$ is -log p for a positive, -log(1 - p) for a negative
 # - $t_i$ are its four corrections, $t_i^*$ the right ones (lesson 10); $L_{reg}$ is smooth L1, summed over the four
+#   (here straight from 1 on, as in the paper; our RPN uses 1/9, section 7)
 # - $p_i^*$ stands **before** $L_{reg}$: the box counts only where there is an object
 #
-# **Toy.** One anchor, p = 0.5. Its t_x is wrong by 2, the rest is right. N_cls, N_reg and λ are 1. As a positive it costs
-# -log 0.5 + (2 - 0.5) = 0.69 + 1.5 = 2.19.
+# **Toy.** One anchor, p = 0.8. Its t_x is wrong by 2, the rest is right. N_cls, N_reg and λ are 1. As a positive it
+# costs -log 0.8 + (2 - 0.5) = 0.22 + 1.5 = 1.72.
 
 # %% jupyter={"source_hidden": true} rows="L19 predict"
 predict(
     "Now the same anchor is negative: p* = 0. What does it cost?",
-    ["0", "0.69", "1.5", "2.19"],
-    lambda: f"{-torch.tensor(1 - 0.5).log().item():.2f}",
-    "-log(1 - 0.5) = 0.69. A negative has no right box, so its box costs nothing.",
+    ["0.22", "1.61", "1.72", "3.11"],
+    lambda: f"{-torch.tensor(1 - 0.8).log().item():.2f}",
+    "-log(1 - 0.8) = 1.61. A negative has no right box, so its box costs nothing.",
 )
 
 # %% [markdown] tags=["core"]
-# **Move.** One anchor. Flip p* by hand. Before you do, predict: which curve is mirrored, and which one falls flat?
+# **Move.** One anchor. Flip p* by hand. Before you do, predict: what happens to each of the two curves?
 
 # %% rows="L19 explorer"
 from rcnnlib.view.explorers.rpn_loss_terms import RPNLossTerms
@@ -430,8 +433,9 @@ fig
 # %% [markdown] tags=["core"]
 # ### Plant the bug
 #
-# **Regression for all:** somebody forgot $p^*$. A negative has no object of its own; the program takes whatever box the index
-# points at. Most of the drawn anchors are negatives, so they rule the box term, and pull the boxes towards far objects.
+# **Regression for all:** somebody forgot $p^*$. A negative has no object of its own; the program takes the object
+# that the anchor overlaps most, or object 0 if it touches none. Most of the drawn anchors are negatives, so they
+# rule the box term, and pull the boxes towards far objects.
 
 # %% rows="L19 explorer"
 RPNLossTerms(star=0, bug="regression for all")
@@ -472,7 +476,7 @@ for name, (n_reg, weight) in rows.items():
 # simplified it.
 #
 # On small pictures the paper's words would give eight times as much weight to the boxes. Our library keeps 2,400, so that
-# the balance stays.
+# one box error weighs as much against one class error as in the paper.
 
 # %% jupyter={"source_hidden": true}
 predict(
@@ -493,12 +497,13 @@ from rcnnlib.view.explorers.two_gradients import TwoGradients
 TwoGradients(moments, trunk, {"scene 1": scene, "scene 2": dense})
 
 # %% [markdown] tags=["core"]
-# 1. Set λ = 10 and walk through the moments. When do the boxes pull hardest, compared with the classes?
+# 1. Set λ = 10 and walk through the moments 0 to 5 (the line says the steps). When do the boxes pull hardest,
+#    compared with the classes?
 # 2. Which λ makes *both 256* pull as *N_reg 2400* does with 10?
 #
 # **The paper said, we measured.** The paper trained with four values of λ (Table 9, VOC 2007): 0.1 gave 67.2 % mAP, 1 gave 68.9,
-# 10 gave 69.9, 100 gave 69.1. A thousand times more, and the result moves by less than three points. Our gradients over
-# the same four:
+# 10 gave 69.9, 100 gave 69.1. A thousand times more, and the result moves by less than three points. Our gradients
+# over the same four, after 100 steps in scene 1:
 
 # %%
 from rcnnlib.view.explorers.two_gradients import measure, two_gradients
@@ -509,8 +514,9 @@ for weight in (0.1, 1.0, 10.0, 100.0):
     print(f"λ = {weight:>5}: boxes / classes = {ratio:>5.2f}")
 
 # %% [markdown] tags=["core"]
-# At λ = 10 both pull about equally hard, at this moment of training. At the ends one term hardly counts, yet the paper's mAP moves
-# little. So λ is no number to worry about.
+# This is the RPN after 100 steps: at λ = 10 both pull about equally hard. After 800 steps, in the explorer, the
+# boxes pull much less. So the balance depends on the moment, too. At the ends one term hardly counts, yet the
+# paper's mAP moves little: the result does not depend much on λ.
 #
 # ## 6 · Why anchors?
 #
@@ -648,7 +654,8 @@ for ax, iou in zip(axes, (0.5, 0.7), strict=True):
 fig
 
 # %% [markdown] tags=["core"]
-# **Answer.** Yes, the 1x1 convolution can make boxes without anchors. Ours did, after 150 steps, and at IoU 0.5 about as well. So
+# **Answer.** Yes, the 1x1 convolution can make boxes without anchors. Ours did, after 150 steps: at IoU 0.5 about
+# as well, at IoU 0.7 less well. So
 # anchors are not *necessary*: later detectors such as FCOS and DETR have none. But they are needed for *this recipe*:
 #
 # - The labels come from an IoU. An IoU needs a box **before** the network has said anything. That box is the anchor. Without
@@ -659,9 +666,9 @@ fig
 # It is one small test with one seed, and nine anchors have 2,700 boxes to choose from, the others 300. With
 # another seed the order at IoU 0.7 may change. The test says that both ways work, not which is better.
 #
-# > **답.** 1x1 합성곱은 앵커 없이도 상자를 만들 수 있고, 우리의 작은 실험에서도 "물체 안에 중심이 있는 셀이 양성"이라는 다른 규칙으로
-# > 비슷한 재현율을 얻었습니다. 앵커는 가중치가 없는 기준 상자로서 IoU로 레이블을 정하고 변화량을 재는 출발점이 되므로 이 방법에는
-# > 필요하지만, FCOS나 DETR처럼 앵커 없는 검출기도 있으니 꼭 필요한 것은 아닙니다.
+# > **답.** 만들 수 있습니다. 우리의 작은 실험에서도 앵커 없이 "셀의 중심이 물체 안에 있으면 양성"이라는 다른 규칙으로 학습했더니
+# > IoU 0.5에서 비슷한 재현율이 나왔으므로(IoU 0.7에서는 더 낮았습니다), 앵커는 IoU로 레이블을 정하고 변화량을 재는 이 방법에
+# > 필요할 뿐 FCOS나 DETR처럼 앵커 없는 검출기도 있습니다.
 
 # %% [markdown] tags=["extra"]
 # ## 7 · Papers and code
@@ -678,13 +685,14 @@ show_source(RPN.losses, docstring=False)
 #
 # - `normalizer=SAMPLES * len(scores)`: with several pictures in a step the sum is divided by 256 for each of them.
 # - `beta=BETA`: smooth L1 turns from square to straight at 1/9, as in the authors' code. The paper's formula has 1.
-# - The numbers are **constants**. With several GPUs, counts would differ from one to the other.
+# - 256 and 2,400 are **constants**. If each GPU divided by the anchors that it has drawn itself, the GPUs could
+#   divide by different numbers.
 #
 # > **What the notes said.** The notes write L_reg of the RPN as MSE, the squared error. The paper has **smooth L1**: "the robust
 # > loss function (smooth L1) defined in [2]", below eq. 1.
 #
-# > **What the notes said.** The notes say IoU > 0.7 for a positive. Whether exactly 0.7 counts is nobody's concern: it
-# > hardly ever happens. Ours is ≥ 0.7, as in torchvision.
+# > **What the notes said.** The notes say IoU > 0.7 for a positive, as the paper does. Ours is ≥ 0.7, as in
+# > torchvision. It makes no difference in practice: exactly 0.7 hardly ever happens.
 
 # %% [markdown] tags=["core"]
 # ## Summary
@@ -696,7 +704,7 @@ show_source(RPN.losses, docstring=False)
 # - λ / N_reg is what counts: 10 / 2400 in the paper is nearly torchvision's 1 / 256.
 # - Anchors are needed for this recipe, because labels and corrections start from them. Other recipes do without.
 #
-# Next: **13 Proposals and NMS**: from 2,700 scored anchors to 300 boxes.
+# Next: **13 Proposals and NMS**: from 2,700 scored anchors to 200 boxes.
 #
 # ## Glossary
 #

@@ -63,12 +63,12 @@ print("corrections", tuple(bus.deltas.shape))
 # | stage | what happens | why |
 # |---|---|---|
 # | 1 all anchors | each has a score and a correction | |
-# | 2 **top-N** | keep the N anchors with the best scores | the rest is background |
+# | 2 **top-N** | keep the N anchors with the best scores | the rest is mostly background |
 # | 3 **decode** | apply the corrections to *these* anchors | fewer boxes to compute |
 # | 4 **clip** | cut off what reaches outside of the picture | there is nothing to see |
-# | 5 small ones out | drop boxes of less than 1 pixel | they lay outside |
+# | 5 small ones out | drop boxes with a side of less than 1 pixel | the clip left nothing of them |
 # | 6 **NMS** | strike boxes with IoU above 0.7 with a better one | they are duplicates |
-# | 7 **top-R** | keep the R best survivors | the head has time for so many |
+# | 7 **top-R** | keep the R best survivors | the head has time for only so many |
 #
 # The score is **objectness** (lesson 11): object or not. No class yet.
 #
@@ -103,7 +103,8 @@ for ax, (name, (boxes, kind)) in zip(axes, columns.items(), strict=True):
 fig
 
 # %% [markdown] tags=["core"]
-# Several anchors go to the same place. So the duplicates show *after* the corrections, and NMS comes then.
+# Several anchors can be corrected to the same box. Such duplicates exist only *after* decode, so NMS comes then.
+# (Section 6 counts them.)
 #
 # Which stage takes good boxes away? We count the boxes that reach an object (IoU of 0.5 or more) after each stage.
 
@@ -117,7 +118,7 @@ predict(
     "Which stage takes away the most boxes that reach an object?",
     ["top-N", "clip", "small ones out", "NMS"],
     lambda: max(lost, key=lost.get),
-    "Top-N drops bad scores. NMS drops good boxes on purpose: all but a few of each heap.",
+    "Top-N loses some, too. NMS drops good boxes on purpose: they are copies of better-scored ones.",
 )
 
 # %%
@@ -145,8 +146,8 @@ ProposalFunnel(pictures, alt="Cut-outs of a bus, a bear and a fruit, or of other
 # ### Your turn: `my_propose`
 #
 # Write stages 2 to 7 for one picture. You get the objectness (A,), the boxes (A, 4), **already decoded**, and the size
-# (height, width). Give back the boxes of the proposals, best first. `clip_boxes`, `is_large` and `nms` may be used.
-# Small means: a side of less than 1 pixel.
+# (height, width). Give back the boxes of the proposals, best first. `before` is N, `after` is R. You may use
+# `clip_boxes(boxes, size)`, `is_large(boxes, 1.0)` (True where both sides have at least 1 pixel) and `nms`.
 #
 # <details><summary>Hint 1: the N best</summary>
 # <code>objectness.topk(min(before, len(objectness)))</code> gives scores and rows, best first.
@@ -200,8 +201,9 @@ print(f"{len(decoded):,} anchors -> {len(ours)} proposals, loop and library agre
 # %% [markdown] tags=["core"]
 # <details><summary>Why this is quicker</summary>
 #
-# The loop decides one box after the other. The library decides 64 boxes as a block: it asks all of them at once whether a
-# living box strikes them, until no answer changes. And it always gives R rows, with a mask, so that a batch of pictures
+# The loop decides one box after the other. The library decides 64 boxes as a block: it asks all of them at once
+# whether a box that is not struck strikes them, and repeats this until no answer changes. And it always gives R
+# rows, with a mask, so that a batch of pictures
 # fits into one tensor.
 # </details>
 #
@@ -386,10 +388,11 @@ for threshold in (0.7, 0.8):
 #
 # **Answer.** Not being removed in one round is not the same as surviving. bb4 is still there after bb1's round because
 # its IoU with bb1, 0.625, is not above 0.7. It is kept for good only when it wins a round itself: all better boxes near
-# it are gone, or overlap it too little, or have another class.
+# it are gone, or overlap it too little, or (in the head) have another class.
 #
-# > **답.** bb4와 bb1의 IoU는 0.625로 임계값 0.7을 넘지 않으므로, bb1의 라운드에서는 bb4가 지워지지 않습니다.
-# > 아직 자기 차례를 기다리는 상태일 뿐이어서, 다음 라운드의 승자 bb3(IoU 0.75)이 지울 수 있고, 클래스가 다르면 서로 지우지 않습니다.
+# > **답.** bb1과의 IoU가 0.625로 임계값 0.7을 넘지 않으므로 bb4는 bb1의 라운드에서 지워지지 않지만, 최종적으로 살아남은 것이
+# > 아니라 아직 자기 차례를 기다리는 상태이며, 실제로 다음 라운드에서 bb3(IoU 0.75)이 bb4를 지웁니다. 클래스가 다른 박스끼리
+# > 서로 지우지 않는 것은 헤드의 NMS에서만이며, RPN에는 클래스가 없습니다.
 
 # %% [markdown] tags=["core"]
 # ## 4 · The fate of a box
@@ -414,8 +417,8 @@ lives = {n: examine(detector.model, scenes[i], detector.spec.classes) for i, n i
 # %% jupyter={"source_hidden": true}
 predict(
     "Of the 20 boxes with the best scores, NMS strikes ...",
-    ["none: their scores are too good", "five or more", "all but one"],
-    "five or more",
+    ["none: their scores are too good", "between 5 and 18", "all but one"],
+    "between 5 and 18",
     "They sit on the same few objects. A good score protects nobody from a better neighbour.",
 )
 
@@ -423,9 +426,10 @@ predict(
 BoxFate(lives, alt="Cut-outs of a bus, a bear and a fruit on a photo")
 
 # %% [markdown] tags=["core"]
-# 1. Click at an object. Is the box struck? Then find the winner: set the slider to its rank.
+# 1. Click at an object. Is the box struck? The row *NMS* names the rank of the winner: set the slider to it.
 # 2. A box that survives: what does the head say? Is there a *detection*?
-# 3. Find an anchor that is *ignored* in training and still becomes a proposal. Labels teach; they do not choose.
+# 3. Look at rank 0 of the first picture: what is the label of its anchor? An anchor that is *ignored* in training
+#    can still become a proposal. Labels teach; they do not choose.
 # 4. Move "epoch". Another draw, but the same scores: this detector is not training.
 
 # %%
@@ -498,9 +502,10 @@ ProposalRecall(tables)
 # 2. Selective Search: where is it below the RPN, and where above?
 # 3. IoU at least 0.8. Whose boxes fit better?
 #
-# With few boxes the RPN is ahead: its list is *ranked by objectness*. At a high IoU Selective Search fits better: its boxes
-# follow the edges of regions. But our RPN has learned for 800 steps only, on a frozen trunk. The RPN of the detector in
-# section 4 has learned for longer:
+# With few boxes and at IoU 0.5 the RPN is ahead: its list is *ranked by objectness*. At IoU 0.7 Selective Search
+# fits better: its boxes
+# follow the edges of regions. But our RPN has learned for 800 steps only, on a frozen trunk. The RPN of the
+# detector in section 4 has learned for longer, and together with its head:
 
 # %%
 model = detector.model
@@ -540,8 +545,8 @@ for bug in BUGS:
 # %% [markdown] tags=["core"]
 # - **NMS before decode**: the recall looks fine, so you may never notice. The symptom is copies.
 # - **Scores upward**: the worst boxes win. The symptom is a very low recall.
-# - **Clip forgotten**: two boxes that differ only *outside* do not strike each other. So copies fill the list, and the
-#   recall falls.
+# - **Clip forgotten**: nearly all boxes reach outside, and that part counts in the IoU: they fit worse, and the
+#   recall falls. And two boxes that differ only *outside* do not strike each other: copies.
 
 # %% [markdown] tags=["extra"]
 # ## 7 · Papers and code
@@ -562,7 +567,8 @@ for name, (theirs, own) in rows.items():
     print(f"{name:<20}{theirs:>8,}{own:>8,.0f}   {theirs / 20000:4.0%} and {own / len(bus.anchors):4.0%}")
 
 # %% [markdown] tags=["extra"]
-# The parts are of the same order. The paper adds that "NMS does not harm the ultimate detection accuracy, but substantially
+# The first parts are close; our head takes a larger part. The paper adds that "NMS does not harm the ultimate
+# detection accuracy, but substantially
 # reduces the number of proposals" (3.3). We saw the same in recall at IoU 0.5.
 #
 # **Other programs.**
@@ -573,7 +579,8 @@ for name, (theirs, own) in rows.items():
 # | R in training, at test | 2000, 300 | 2000, 1000 | 200 |
 # | struck if IoU is | above 0.7 | above 0.7 | above 0.7 |
 #
-# In training nothing crosses back from the head through the coordinates of the proposals. Lesson 14 shows where this is
+# In training no gradient goes from the head back through the coordinates of the proposals. Lesson 14 shows where
+# this is
 # switched off, and why it is called approximate.
 
 # %% [markdown] tags=["core"]
@@ -585,7 +592,8 @@ for name, (theirs, own) in rows.items():
 # - A box is still there because its IoU is not above the threshold, because its class differs (in the head only), or
 #   because its round has not come.
 # - At an equal number of boxes NMS gains recall. It costs some boxes that fit better but score lower.
-# - NMS before decode leaves duplicates; no clip fills the list with copies; scores upward lose everything.
+# - NMS before decode leaves duplicates; without clip, boxes reach outside and fit worse; scores upward lose almost
+#   all objects.
 #
 # Next: **14 Training Faster R-CNN**: one trunk, two networks.
 #

@@ -19,7 +19,7 @@ def at_cell(**change):
 def test_anchors_of_a_cell_by_hand():
     numbers = at_cell()
     # 100 // 16 = 6, 50 // 16 = 3; centre (104, 56); sides 64 and 128
-    assert numbers["cell"] == [6, 3]
+    assert (numbers["row"], numbers["column"]) == (3, 6)
     assert numbers["boxes"].tolist() == [[72, 24, 136, 88], [40, -8, 168, 120]]
     assert (numbers["cells"], numbers["anchors"], numbers["anchors a cell"]) == ("20 x 15", 600, 2)
     # side 64: centres from 40 to 280 and from 40 to 200: 16 x 11; side 128: from 72 to 248 and from 72 to 168: 12 x 7
@@ -54,7 +54,7 @@ def test_a_click_goes_to_its_cell():
     shown = AnchorsAtCell(PHOTO, TRUTHS, alt="a gradient")
     shown.canvas.clicked = [33.4, 238.9]
     assert (shown.controls["x"].value, shown.controls["y"].value) == (33, 239)
-    assert shown.numbers["cell"] == [2, 14]
+    assert (shown.numbers["row"], shown.numbers["column"]) == (14, 2)
 
 
 SETS = {

@@ -88,9 +88,9 @@ def test_every_control_of_the_funnel_changes_numbers_and_pictures(funnel_explore
 
 def test_nms_before_decode_leaves_duplicates(funnel_explorer):
     start = {"stage": 7, "before": 100, "threshold": 0.5, "after": 30, "picture": "A"}
-    assert funnel_explorer.set(**start, bug=BUGS[0]).numbers["duplicates"] == 0
+    assert funnel_explorer.set(**start, bug=BUGS[0]).numbers["duplicates at the end"] == 0
     assert funnel_explorer.set(bug=BUGS[3]).numbers["reach outside"] > 0
-    assert funnel_explorer.numbers["duplicates"] > 0
+    assert funnel_explorer.numbers["duplicates at the end"] > 0
 
 
 # --- four boxes -----------------------------------------------------------------------------------------------------

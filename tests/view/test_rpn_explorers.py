@@ -69,6 +69,6 @@ def test_every_control_of_the_moments_changes_numbers_and_pictures(explorer, cha
 def test_the_numbers_are_those_of_the_map(explorer):
     numbers = explorer.set(count=3, moment=1, anchor=4, picture=0).numbers
     one = numbers["maps"][4]
-    column, row = numbers["at the cell"]
+    row, column = numbers["row"], numbers["column"]
     assert one[row, column] == one.max() == numbers["highest objectness"]
     assert len(numbers["boxes"]) == 3

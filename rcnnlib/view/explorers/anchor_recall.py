@@ -63,7 +63,7 @@ class AnchorRecall(Explorer):
         self.compute = partial(anchor_recall, sets=sets)
         controls = {
             "smallest": slider("smallest scale", 48, 12, 160, 4),
-            "factor": slider("times", 2.0, 1.2, 3.0, 0.1),
+            "factor": slider("next scale: times", 2.0, 1.2, 3.0, 0.1),
             "count": slider("number of scales", 3, 1, 5, 1),
             "ratios": choice("height / width", list(RATIOS), "1/2, 1, 2"),
             "data": choice("data set", list(sets)),

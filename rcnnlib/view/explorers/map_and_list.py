@@ -87,9 +87,7 @@ class MapAndList(Explorer):
         """Write what the planes and the rows of the list are."""
         rows = HEIGHT * WIDTH * K
         self.planes.set(xlim=(0, 2 * K * (WIDTH + 2) - 2), ylim=(HEIGHT, -0.8), aspect="equal")
-        self.planes.set_title(
-            f"the map ({2 * K}, {HEIGHT}, {WIDTH}): {2 * K} channels; columns: anchor and what it says"
-        )
+        self.planes.set_title(f"the map ({2 * K}, {HEIGHT}, {WIDTH}): {2 * K} channels, side by side")
         for channel in range(2 * K):
             text = f"{channel}: anchor {channel // 2}, {('bg', 'obj')[channel % 2]}"
             self.planes.text(channel * (WIDTH + 2), -0.2, text, fontsize=9)

@@ -80,7 +80,7 @@ def proposal_funnel(
         "boxes": len(here),
         "reach outside": int((~is_inside(here, told.size)).sum()),
         "objects reached": f"{int(reached.any(dim=1).sum())} of {len(told.truth)}",
-        "duplicates": int(twice.any(dim=0).sum()),
+        "duplicates at the end": int(twice.any(dim=0).sum()),
         "counts": [len(one) for one in boxes],
         "shown": here[spread] if stage == 1 else here[:DRAWN],
     }

@@ -59,8 +59,9 @@ def watch_it_learn(
     return {
         "steps": steps,
         "highest objectness": one.max().item(),
-        "at the cell": [column, row],
-        "mean": one.mean().item(),
+        "row": row,
+        "column": column,
+        "mean of this anchor": one.mean().item(),
         "objects reached": f"{int((best >= 0.5).sum())} of {len(best)}",
         "mean best IoU": best.mean().item(),
         "boxes": proposals[:count],
@@ -81,7 +82,7 @@ class WatchItLearn(Explorer):
         self.compute = partial(watch_it_learn, seen=seen, truths=self.truths)
         self.k = len(next(iter(seen[0].values())).objectness)
         controls = {
-            "moment": slider("moment", len(moments) - 1, 0, len(moments) - 1, 1),
+            "moment": slider("moment", 0, 0, len(moments) - 1, 1),
             "count": slider("proposals shown", 10, 1, SHOWN, 1),
             "anchor": slider("anchor", self.k // 2, 0, self.k - 1, 1),
             "picture": choice("picture", [(name, place) for place, name in enumerate(pictures)]),
