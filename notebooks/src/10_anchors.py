@@ -438,7 +438,7 @@ check_inside(my_inside)
 def inside_by_hand(anchors, height, width):
     """One anchor after the other."""
     rows = [x1 >= 0 and y1 >= 0 and x2 <= width and y2 <= height for x1, y1, x2, y2 in anchors.tolist()]
-    return torch.tensor(rows)
+    return torch.tensor(rows, dtype=torch.bool)
 
 
 # %%

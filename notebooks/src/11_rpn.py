@@ -237,11 +237,18 @@ def list_by_hand(score_map):
     return torch.tensor(rows)
 
 
+def head_by_hand(features, conv_weight, conv_bias, score_weight, score_bias):
+    """Two convolutions with a ReLU between them; then the list."""
+    hidden = torch.relu(conv2d(features, conv_weight, conv_bias, padding=1))
+    return list_by_hand(conv2d(hidden, score_weight, score_bias)[0])
+
+
 # %%
 with torch.no_grad():
     scores, deltas = head(features)
     score_map = head.scores(torch.relu(by_convolution))[0]
-assert torch.allclose(list_by_hand(score_map), scores[0], atol=1e-4)
+    by_hand = head_by_hand(features, *head.conv.parameters(), *head.scores.parameters())
+assert torch.allclose(by_hand, scores[0], atol=1e-4)
 print("map", tuple(score_map.shape), "-> list", tuple(scores[0].shape))
 print("corrections", tuple(deltas[0].shape))
 

@@ -1,21 +1,13 @@
 """Each check of lesson 06 accepts right answers in any words and refuses wrong ones with a sentence that helps."""
 
-import ast
 import math
-from pathlib import Path
 
 import pytest
 import torch
+from judging import assert_accepted, assert_refused
 from torch.nn.functional import cross_entropy, smooth_l1_loss
 
-from rcnnlib.checks import SOLUTIONS, check_multi_task_loss, check_smooth_l1, check_softmax
-
-CHECKS = {
-    "my_softmax": check_softmax,
-    "my_smooth_l1": check_smooth_l1,
-    "my_multi_task_loss": check_multi_task_loss,
-}
-
+from rcnnlib.checks import SOLUTIONS, check_multi_task_loss
 
 # --- right answers, in other words than the library's ---------------------------------------------------------------
 
@@ -45,29 +37,7 @@ def multi_task_torch(scores, deltas, labels, targets, weight):
     [("my_softmax", softmax_loop), ("my_smooth_l1", smooth_loop), ("my_multi_task_loss", multi_task_torch)],
 )
 def test_right_answers_pass_in_any_words(name, right):
-    for function in (SOLUTIONS[name], right):
-        assert CHECKS[name].judge(function).startswith(f"✓ {name}: right")
-
-
-LESSON = Path(__file__).parents[2] / "notebooks" / "src" / "06_heads_and_multi_task_loss.py"
-
-
-@pytest.mark.parametrize(
-    ("name", "solution"),
-    [
-        ("my_softmax", "softmax_by_hand"),
-        ("my_smooth_l1", "smooth_l1_by_hand"),
-        ("my_multi_task_loss", "multi_task_loss_by_hand"),
-    ],
-)
-def test_the_solutions_printed_in_the_lesson_pass_and_are_short(name, solution):
-    tree = ast.parse(LESSON.read_text(encoding="utf-8"))
-    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
-    assert functions[solution].end_lineno - functions[solution].lineno + 1 <= 12
-    space = {"torch": torch, "math": math}
-    wanted = [functions[each] for each in ("softmax_by_hand", "smooth_l1_by_hand", solution)]
-    exec(compile(ast.Module(wanted, []), str(LESSON), "exec"), space)
-    assert CHECKS[name].judge(space[solution]).startswith("✓")
+    assert_accepted(name, right)
 
 
 # --- wrong answers as learners write them ---------------------------------------------------------------------------
@@ -160,10 +130,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("name", "function", "message"), WRONG)
 def test_wrong_answers_are_refused_with_a_sentence_that_helps(name, function, message):
-    said = CHECKS[name].judge(function)
-    assert said.startswith(f"✗ {name}: ")
-    assert "\n" not in said
-    assert any(part in said for part in message.split("|") if part)
+    assert_refused(name, function, message)
 
 
 def test_the_arithmetic_of_the_toy():

@@ -1,24 +1,13 @@
 """Each check of lesson 09 accepts right answers in any words and refuses wrong ones with a sentence that helps."""
 
-import ast
-from pathlib import Path
-
 import pytest
 import torch
+from judging import assert_accepted, assert_refused
 
 from rcnnlib.checks.training import (
-    check_learning_rate,
-    check_low_rank,
-    check_speedup,
     learning_rates,
-    low_rank,
-    speedup,
 )
 from rcnnlib.engine.schedules import Schedule
-
-CHECKS = {"my_learning_rate": check_learning_rate, "my_speedup": check_speedup, "my_low_rank": check_low_rank}
-REFERENCES = {"my_learning_rate": learning_rates, "my_speedup": speedup, "my_low_rank": low_rank}
-
 
 # --- right answers, in other words than the library's ---------------------------------------------------------------
 
@@ -46,10 +35,9 @@ def low_rank_sum(weight, rank):
 RIGHT = {"my_learning_rate": rates_loop, "my_speedup": speedup_loop, "my_low_rank": low_rank_sum}
 
 
-@pytest.mark.parametrize("name", CHECKS)
-def test_right_answers_pass_in_any_words(name):
-    for function in (REFERENCES[name], RIGHT[name]):
-        assert CHECKS[name].judge(function).startswith(f"✓ {name}: right")
+@pytest.mark.parametrize(("name", "right"), RIGHT.items())
+def test_right_answers_pass_in_any_words(name, right):
+    assert_accepted(name, right)
 
 
 @pytest.mark.parametrize(
@@ -64,26 +52,6 @@ def test_the_reference_is_the_schedule_of_the_library(schedule):
     ours = learning_rates(schedule.steps, schedule.rate, schedule.warmup, schedule.drops)
     theirs = torch.tensor([schedule.rate_at(step) for step in range(schedule.steps)])
     assert torch.allclose(ours, theirs, rtol=1e-5, atol=0)
-
-
-LESSON = Path(__file__).parents[2] / "notebooks" / "src" / "09_training_fast_rcnn.py"
-
-
-@pytest.mark.parametrize(
-    ("name", "solution"),
-    [
-        ("my_learning_rate", "learning_rate_by_hand"),
-        ("my_speedup", "speedup_by_hand"),
-        ("my_low_rank", "low_rank_by_hand"),
-    ],
-)
-def test_the_solutions_printed_in_the_lesson_pass_and_are_short(name, solution):
-    tree = ast.parse(LESSON.read_text(encoding="utf-8"))
-    (function,) = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == solution]
-    assert function.end_lineno - function.lineno + 1 <= 12
-    space = {"torch": torch}
-    exec(compile(ast.Module([function], []), str(LESSON), "exec"), space)
-    assert CHECKS[name].judge(space[solution]).startswith("✓")
 
 
 # --- wrong answers as learners write them ---------------------------------------------------------------------------
@@ -135,7 +103,4 @@ WRONG = [
 
 @pytest.mark.parametrize(("name", "function", "message"), WRONG)
 def test_wrong_answers_are_refused_with_a_sentence_that_helps(name, function, message):
-    said = CHECKS[name].judge(function)
-    assert said.startswith(f"✗ {name}: ")
-    assert "\n" not in said
-    assert message in said
+    assert_refused(name, function, message)
