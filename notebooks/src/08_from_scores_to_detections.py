@@ -729,7 +729,7 @@ print(f"mAP at IoU 0.5, 60 pictures of Scrapbook test: {ap['mean']:.2f}")
 # **Look.** The surest mistake of each kind in our 60 pictures. (Solid green: ground truth.)
 
 # %%
-from rcnnlib.view.explorers.error_bars import KINDS, kind_of_each
+from rcnnlib.engine.metrics import KINDS, kind_of_each
 
 kinds = [kind_of_each(record, len(names)) for record in records]
 surest = {}

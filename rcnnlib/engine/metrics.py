@@ -76,6 +76,9 @@ class ErrorKinds(NamedTuple):
     missed: int  # objects, not detections
 
 
+KINDS = ErrorKinds._fields  # the last is of objects
+
+
 def _best(boxes: Float[Tensor, "N 4"], others: Float[Tensor, "M 4"]) -> tuple[Float[Tensor, " N"], Int[Tensor, " N"]]:
     """Return for each box its highest IoU with one of the others, and with which; 0 where there are none."""
     iou = box_iou(boxes.double(), others.double())  # in double, as both devkits: 0.7 is not a float32
@@ -179,6 +182,24 @@ def average_recall(
     return float(proposal_recall(proposals, truths, thresholds=COCO_THRESHOLDS, count=count).mean())
 
 
+def kind_of_each(record: Record, classes: int, *, iou_threshold: float = 0.5) -> Int[Tensor, " D"]:
+    """Return the kind of each detection of a picture, its place in ``KINDS``, as `error_kinds` defines them.
+
+    A score threshold changes none of them: a detection is judged by those with a higher score alone.
+    """
+    kinds = torch.full((len(record.boxes),), KINDS.index("background"))
+    for label in range(1, classes + 1):
+        matched = match(record, label, iou_threshold=iou_threshold)
+        other_iou, _ = _best(record.boxes[matched.rows], record.truth[record.truth_labels != label])
+        seen, confusion = matched.iou >= LOCALISATION_LOW, other_iou >= iou_threshold
+        verdicts = (confusion, seen, matched.ignored, matched.duplicate, matched.right)  # a later one goes first
+        kind = kinds[matched.rows]
+        for name, holds in zip(("confusion", "localisation", "ignored", "duplicate", "correct"), verdicts, strict=True):
+            kind = kind.masked_fill(holds, KINDS.index(name))
+        kinds[matched.rows] = kind
+    return kinds
+
+
 def error_kinds(
     records: Sequence[Record], classes: int, *, iou_threshold: float = 0.5, score_threshold: float
 ) -> ErrorKinds:
@@ -198,20 +219,8 @@ def error_kinds(
     kind, "both" (0.1 <= IoU < t with another class; here background), puts confusion before duplicate, and counts an
     object as missed only when no localisation or confusion explains it.
     """
-    counts = torch.zeros(len(ErrorKinds._fields), dtype=torch.int64)
-    for record in records:
-        good = record.scores >= score_threshold
-        boxes, scores, labels = record.boxes[good], record.scores[good], record.labels[good]
-        kept = record._replace(boxes=boxes, scores=scores, labels=labels)
-        for label in range(1, classes + 1):
-            matched = match(kept, label, iou_threshold=iou_threshold)
-            other_iou, _ = _best(boxes[matched.rows], kept.truth[kept.truth_labels != label])
-            rest = ~(matched.right | matched.duplicate | matched.ignored)
-            localisation = rest & (matched.iou >= LOCALISATION_LOW)
-            confusion = rest & ~localisation & (other_iou >= iou_threshold)
-            background = rest & ~localisation & ~confusion
-            kinds = (matched.right, matched.duplicate, matched.ignored, localisation, confusion, background)
-            found = torch.stack(kinds).sum(dim=1)
-            missed = (kept.truth_labels == label).sum() - found[:1]
-            counts += torch.cat((found, missed))
-    return ErrorKinds(*counts.tolist())
+    kinds = [kind_of_each(record, classes, iou_threshold=iou_threshold) for record in records]
+    shown = [kind[record.scores >= score_threshold] for kind, record in zip(kinds, records, strict=True)]
+    counts = torch.cat([torch.zeros(0, dtype=torch.int64), *shown]).bincount(minlength=len(KINDS)).tolist()
+    objects = sum(len(record.truth) for record in records)
+    return ErrorKinds(*counts[:-1], missed=objects - counts[0])

@@ -1,6 +1,6 @@
 """What kind of mistake is each detection? Bars over a set of pictures, and one picture to look at (lesson 08).
 
-`engine.metrics.error_kinds` counts; `kind_of_each` says the same of every single detection, and a test compares them.
+`engine.metrics` says which kind; this file counts above a score and says which objects were missed.
 
 Shapes:
     D  detections of a picture      G  its objects
@@ -16,31 +16,14 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from rcnnlib.engine.metrics import LOCALISATION_LOW, ErrorKinds, Record, match
+from rcnnlib.engine.metrics import KINDS, Record, kind_of_each
 from rcnnlib.ops.boxes import box_iou
 from rcnnlib.view.canvas import Canvas, Chart
 from rcnnlib.view.explorers.base import Explorer, choice, slider
 from rcnnlib.view.plotting import LINES, Kind
 
-KINDS = ErrorKinds._fields  # the last, missed, is of objects
 SHOWN = ("correct", "localisation", "duplicate", "confusion", "background", "missed")
 LIMITS = (0.3, 0.5, 0.7)
-
-
-def kind_of_each(record: Record, classes: int, iou_threshold: float = 0.5) -> Int[Tensor, " D"]:
-    """Return the kind of each detection, its place in ``KINDS``; a score threshold changes none of them."""
-    kinds = torch.zeros(len(record.boxes), dtype=torch.int64)
-    for label in range(1, classes + 1):
-        matched = match(record, label, iou_threshold=iou_threshold)
-        others = box_iou(record.boxes[matched.rows].double(), record.truth[record.truth_labels != label].double())
-        confusion = (others >= iou_threshold).any(dim=1)
-        seen = matched.iou >= LOCALISATION_LOW
-        verdicts = (confusion, seen, matched.ignored, matched.duplicate, matched.right)  # a later one goes first
-        kind = torch.full_like(matched.rows, KINDS.index("background"))
-        for name, holds in zip(("confusion", "localisation", "ignored", "duplicate", "correct"), verdicts, strict=True):
-            kind = kind.masked_fill(holds, KINDS.index(name))
-        kinds[matched.rows] = kind
-    return kinds
 
 
 def missed_objects(record: Record, kinds: Int[Tensor, " D"], score: float) -> Bool[Tensor, " G"]:
@@ -85,7 +68,7 @@ class ErrorBars(Explorer):
 
         @cache
         def table(iou: float) -> list[Tensor]:
-            return [kind_of_each(record, len(names), iou) for record in records]
+            return [kind_of_each(record, len(names), iou_threshold=iou) for record in records]
 
         for limit in LIMITS:
             table(limit)  # a move must not wait for it
