@@ -13,20 +13,16 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from rcnnlib.checks.contract import Case, Contract, Mistake
+from rcnnlib.engine.schedules import Schedule
 from rcnnlib.models.roi_heads import truncated_svd
 
 # --- my_learning_rate -----------------------------------------------------------------------------------------------
 
 
 def learning_rates(steps: int, rate: float, warmup: int, drops: Sequence[float]) -> Float[Tensor, " T"]:
-    """Return the learning rate of every step: it grows for ``warmup`` steps, and is cut to a tenth at each drop.
-
-    The same numbers as `engine.schedules.Schedule.rate_at`, which a check may not import: a test compares them.
-    """
-    step = torch.arange(steps, dtype=torch.float64)
-    growing = ((step + 1) / (warmup + 1)).clamp(max=1)
-    passed = sum(((step >= share * steps).to(step.dtype) for share in drops), torch.zeros_like(step))
-    return (rate * growing * 0.1**passed).float()
+    """Return the learning rate of every step: it grows for ``warmup`` steps, and is cut to a tenth at each drop."""
+    schedule = Schedule(steps, rate=rate, warmup=warmup, drops=tuple(drops))
+    return torch.tensor([schedule.rate_at(step) for step in range(steps)])
 
 
 def _rates(

@@ -4,11 +4,6 @@ import pytest
 import torch
 from judging import assert_accepted, assert_refused
 
-from rcnnlib.checks.training import (
-    learning_rates,
-)
-from rcnnlib.engine.schedules import Schedule
-
 # --- right answers, in other words than the library's ---------------------------------------------------------------
 
 
@@ -38,20 +33,6 @@ RIGHT = {"my_learning_rate": rates_loop, "my_speedup": speedup_loop, "my_low_ran
 @pytest.mark.parametrize(("name", "right"), RIGHT.items())
 def test_right_answers_pass_in_any_words(name, right):
     assert_accepted(name, right)
-
-
-@pytest.mark.parametrize(
-    "schedule",
-    [
-        Schedule(1500),
-        Schedule(40, rate=1.0, warmup=0, drops=(0.75,)),
-        Schedule(7, rate=2.0, warmup=20, drops=(0.2, 0.5)),
-    ],
-)
-def test_the_reference_is_the_schedule_of_the_library(schedule):
-    ours = learning_rates(schedule.steps, schedule.rate, schedule.warmup, schedule.drops)
-    theirs = torch.tensor([schedule.rate_at(step) for step in range(schedule.steps)])
-    assert torch.allclose(ours, theirs, rtol=1e-5, atol=0)
 
 
 # --- wrong answers as learners write them ---------------------------------------------------------------------------
