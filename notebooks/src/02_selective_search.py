@@ -1036,3 +1036,5 @@ print(f"{len(large)} photos: {counts.min():.0f} to {counts.max():.0f} boxes, mea
 # - The cut is `skimage.segmentation.felzenszwalb` of scikit-image.
 #
 # The photos are public domain or CC0; `data/wild/CREDITS.csv` names their authors.
+# The scenes are made of cut-outs of Tux Paint's stamps (GPL 2 or later); `data/scrapbook/CREDITS.csv` names their authors.
+# The crowns of trees are from DeepForest (MIT): `data/treetops/CREDITS.csv`.

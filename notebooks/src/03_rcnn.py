@@ -1162,3 +1162,4 @@ print(f"ours  {spent['R-CNN'] / spent['Fast R-CNN']:4.0f} times, with {regions_e
 # - Uijlings and others: *Selective Search for Object Recognition*, 2013
 #
 # The photos are public domain or CC0; `data/wild/CREDITS.csv` names their authors.
+# The scenes are made of cut-outs of Tux Paint's stamps (GPL 2 or later); `data/scrapbook/CREDITS.csv` names their authors.

@@ -1122,4 +1122,5 @@ for name, owners in (("R-CNN", rcnn.pictures), ("Fast R-CNN", fast_owners)):
 #   [arXiv 1604.03540](https://arxiv.org/abs/1604.03540)
 # - Salmon and others: *Parallel random numbers: as easy as 1, 2, 3*, 2011 (Philox)
 #
-# The photos are public domain or CC0; `data/wild/CREDITS.csv` and `data/scrapbook/CREDITS.csv` name their authors.
+# The photos are public domain or CC0; `data/wild/CREDITS.csv` names their authors.
+# The scenes are made of cut-outs of Tux Paint's stamps (GPL 2 or later); `data/scrapbook/CREDITS.csv` names their authors.

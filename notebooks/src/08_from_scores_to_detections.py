@@ -1014,3 +1014,6 @@ for name, function in (("course", nms), ("torchvision", torchvision.ops.nms)):
 # - Lin and others: *Microsoft COCO*, 2014, [arXiv 1405.0312](https://arxiv.org/abs/1405.0312)
 # - Hoiem, Chodpathumwan, Dai: *Diagnosing error in object detectors*, ECCV 2012; Bolya and others: *TIDE*, ECCV 2020 (kinds of error)
 # - Code: py-faster-rcnn, `lib/fast_rcnn/config.py` (`TEST.NMS = 0.3`)
+#
+# The photos are public domain or CC0; `data/wild/CREDITS.csv` names their authors.
+# The scenes are made of cut-outs of Tux Paint's stamps (GPL 2 or later); `data/scrapbook/CREDITS.csv` names their authors.

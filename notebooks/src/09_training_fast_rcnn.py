@@ -1039,3 +1039,6 @@ print(f"Selective Search's share of {fast}'s time = {share:.2f}")
 # - Ren, He, Girshick, Sun: *Faster R-CNN*, 2015, [arXiv 1506.01497](https://arxiv.org/abs/1506.01497)
 # - Amdahl: *Validity of the single processor approach ...*, AFIPS 1967
 # - Warm-up: Goyal and others: *Accurate, large minibatch SGD*, 2017, [arXiv 1706.02677](https://arxiv.org/abs/1706.02677)
+#
+# The photos are public domain or CC0; `data/wild/CREDITS.csv` names their authors.
+# The scenes are made of cut-outs of Tux Paint's stamps (GPL 2 or later); `data/scrapbook/CREDITS.csv` names their authors.
