@@ -111,6 +111,15 @@ def scrapbook(split: str) -> CocoDataset:
     return CocoDataset(folder / f"annotations_{split}.json", folder)
 
 
+def scrapbook_cutouts(split: str) -> dict[int, list[str]]:
+    """Return for each image id of Scrapbook the names of the cut-outs in it, in the order of its boxes."""
+    content = load_coco(data_dir() / "scrapbook" / f"annotations_{split}.json")
+    names: dict[int, list[str]] = {int(image["id"]): [] for image in content["images"]}
+    for annotation in content["annotations"]:
+        names[annotation["image_id"]].append(annotation["cutout"])
+    return names
+
+
 def wild() -> CocoDataset:
     """Open Wild, real photos boxed by hand, all of them for testing."""
     folder = data_dir() / "wild"

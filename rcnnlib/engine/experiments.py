@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 import torch
 
 from rcnnlib.datasets.paths import data_dir
-from rcnnlib.engine import studies
+from rcnnlib.engine import ablations, studies
+from rcnnlib.engine.bootstrap import Difference, paired_difference
+from rcnnlib.engine.studies import Figures
 
 
 class Experiment(NamedTuple):
@@ -29,9 +31,10 @@ class Experiment(NamedTuple):
     setting: str  # what all conditions share
     conditions: tuple[str, ...]
     seeds: int
-    run: Callable[[str, int, Path], dict[str, float]]  # condition, seed, a folder for checkpoints
+    run: Callable[[str, int, Path], Figures]  # condition, seed, a folder for checkpoints
 
 
+SETTING = "600 scenes of Scrapbook, stored maps of the frozen ImageNet trunk, {}, 4 pictures a step; measured on the {}"
 HEAD_SETTING = (
     "600 scenes of Scrapbook, stored maps of the frozen ImageNet trunk, {}, 800 steps of 4 pictures; measured on the "
     "150 test scenes"
@@ -65,19 +68,76 @@ EXPERIMENTS = {
         5,
         studies.rpn_3x3_vs_1x1,
     ),
+    "steps": Experiment(
+        "How many steps are enough for the experiments on stored maps?",
+        SETTING.format("the head of a Fast R-CNN and an RPN alone", "150 validation scenes"),
+        ablations.STEPS,
+        2,
+        ablations.steps,
+    ),
+    "multi_task": Experiment(
+        "Does it help the classifier that the same network learns to move boxes?",
+        HEAD_SETTING.format("the head of a Fast R-CNN"),
+        ablations.MULTI_TASK,
+        5,
+        ablations.multi_task,
+    ),
+    "proposals": Experiment(
+        "Are a few proposals of an RPN as good as all of Selective Search, and what makes them good?",
+        HEAD_SETTING.format("the head of a Fast R-CNN, and an RPN alone"),
+        tuple(ablations.PROPOSALS),
+        5,
+        ablations.proposals,
+    ),
     "anchors": Experiment(
         "Do three scales and three ratios help?",
-        HEAD_SETTING.format("RPN and head together"),
-        tuple(studies.ANCHORS),
+        HEAD_SETTING.format("an RPN alone, its 300 proposals given to one head trained on Selective Search"),
+        tuple(ablations.ANCHORS),
         5,
-        studies.anchors,
+        ablations.anchors,
+    ),
+    "box_weight": Experiment(
+        "How much does the lambda of the RPN's loss matter?",
+        HEAD_SETTING.format("an RPN alone, its 300 proposals given to one head trained on Selective Search"),
+        ablations.LAMBDAS,
+        5,
+        ablations.box_weight,
     ),
     "four_step_vs_joint": Experiment(
         "Is joint training as good as four steps, and quicker?",
-        "fresh scenes of Scrapbook, 1000 steps of 4 pictures in every phase, trunk learning",
+        "fresh scenes of Scrapbook, 4 pictures a step, 1000 steps of joint training or 500 in each of the four steps, "
+        "so that RPN and head learn for 1000 steps in both; the trunk learns but for its first two blocks",
         tuple(studies.SCHEDULES),
-        3,
+        5,
         studies.four_step_vs_joint,
+    ),
+    "ours_vs_torchvision": Experiment(
+        "Does our training reach what torchvision's reaches, step for step?",
+        "fresh scenes of Scrapbook, 500 steps of 4 pictures; the same trunk, anchors, head, optimiser, first weights",
+        ("ours", "torchvision"),
+        5,
+        studies.ours_vs_torchvision,
+    ),
+    "regions": Experiment(
+        "How many of Selective Search's boxes does a picture need?",
+        HEAD_SETTING.format("the head of a Fast R-CNN"),
+        ablations.COUNTS,
+        5,
+        ablations.regions,
+    ),
+    "pooling": Experiment(
+        "Does it matter that RoI pooling rounds?",
+        HEAD_SETTING.format("the head of a Fast R-CNN"),
+        ablations.POOLINGS,
+        5,
+        ablations.pooling,
+    ),
+    "svd": Experiment(
+        "How small can the first fully connected layer be made after training?",
+        HEAD_SETTING.format("the head of a Fast R-CNN"),
+        ablations.RANKS,
+        5,
+        ablations.svd,
     ),
 }
 
@@ -88,7 +148,7 @@ class Result(NamedTuple):
     name: str
     question: str
     setting: str
-    values: dict[str, dict[str, list[float]]]  # condition, figure, one number for each seed
+    values: dict[str, dict[str, list]]  # condition, figure, one number for each seed; of "... drawn" one list each
     runs: list[dict[str, Any]]  # as stored: condition, seed, figures, seconds, machine, commit, date
 
     def table(self, *figures: str, decimals: int = 3) -> str:
@@ -99,6 +159,13 @@ class Result(NamedTuple):
         widths = [max(map(len, column)) + 2 for column in zip(*rows, strict=True)]
         lines = ["".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
         return "\n".join(lines)
+
+    def difference(self, first: str, second: str, figure: str = "AP50") -> Difference:
+        """Return first minus second, seed by seed, with the interval of a bootstrap over test individuals and seeds."""
+        pair = [self.values[condition] for condition in (first, second)]
+        means = [torch.tensor(found[figure], dtype=torch.float64) for found in pair]
+        drawn = [torch.tensor(found[f"{figure} drawn"], dtype=torch.float64) for found in pair]
+        return paired_difference(*means, *drawn)
 
 
 def _mean_and_range(numbers: list[float], decimals: int) -> str:
@@ -135,7 +202,7 @@ def read_result(name: str) -> Result:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: python -m rcnnlib experiment {name} makes it")
     stored = json.loads(path.read_text(encoding="utf-8"))
-    values: dict[str, dict[str, list[float]]] = {}
+    values: dict[str, dict[str, list]] = {}
     for condition in experiment.conditions:
         for run in sorted((r for r in stored["runs"] if r["condition"] == condition), key=lambda r: r["seed"]):
             for figure, number in run["figures"].items():
@@ -162,12 +229,16 @@ def run_experiment(name: str, folder: str | Path, *, seeds: int | None = None) -
             runs.append(run)
             _write(path, {"name": name, "question": experiment.question, "setting": experiment.setting, "runs": runs})
             shutil.rmtree(place, ignore_errors=True)
-            print(f"{name}, {condition}, seed {seed}: {run['figures']} in {run['seconds']:.0f} s", flush=True)
+            shown = {figure: number for figure, number in run["figures"].items() if isinstance(number, float)}
+            print(f"{name}, {condition}, seed {seed}: {shown} in {run['seconds']:.0f} s", flush=True)
     return path
 
 
-def _rounded(figures: dict[str, float]) -> dict[str, float]:
-    return {name: float(f"{number:.5g}") for name, number in figures.items()}
+def _rounded(figures: Figures) -> Figures:
+    def short(number: float) -> float:
+        return float(f"{number:.5g}")
+
+    return {name: [short(each) for each in it] if isinstance(it, list) else short(it) for name, it in figures.items()}
 
 
 def circumstances() -> dict[str, str]:
@@ -182,7 +253,9 @@ def _write(path: Path, content: dict[str, Any]) -> None:
     """Replace the file in one step: a reader or a kill sees the old one or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    head = json.dumps({name: value for name, value in content.items() if name != "runs"}, indent=1, ensure_ascii=False)
+    runs = ",\n  ".join(json.dumps(run, ensure_ascii=False) for run in content["runs"])  # a line each
+    part.write_text(f'{head.removesuffix("}").rstrip()},\n "runs": [\n  {runs}\n ]\n}}\n', encoding="utf-8")
     part.replace(path)
 
 

@@ -70,8 +70,13 @@ RECIPES = {
         "scrapbook_fresh",
         approximate_joint(LONG),
     ),
+    "faster_rcnn_compact_scrapbook": Recipe(  # what the next one is compared with
+        _spec("faster_rcnn", "squeezenet", SCRAPBOOK_CLASSES, scales=SCALES, **COMPACT),
+        "scrapbook_fresh",
+        approximate_joint(LONG),
+    ),
     "faster_rcnn_4step_scrapbook": Recipe(
-        _spec("faster_rcnn", "squeezenet", SCRAPBOOK_CLASSES, scales=SCALES),
+        _spec("faster_rcnn", "squeezenet", SCRAPBOOK_CLASSES, scales=SCALES, **COMPACT),
         "scrapbook_fresh",
         four_step_alternating(LONG._replace(steps=4000), LONG._replace(steps=2000)),
     ),
