@@ -186,8 +186,10 @@ def run_experiment(args: argparse.Namespace) -> int:
     if args.name == "list":
         print(experiments.overview())
         return 0
-    path = experiments.run_experiment(args.name, args.out, seeds=args.seeds)
-    print(f"{experiments.read_result(args.name).question}\nresults: {path}")
+    groups = {"core": experiments.CORE, "extra": experiments.EXTRA}
+    for name in groups.get(args.name, (args.name,)):
+        path = experiments.run_experiment(name, args.out, seeds=args.seeds)
+        print(f"{experiments.read_result(name).question}\nresults: {path}")
     return 0
 
 
@@ -264,7 +266,7 @@ def add_detectors(command) -> None:
     progress.add_argument("folder", type=Path, help="such as my_notebooks, or a folder of many learners' folders")
     progress.add_argument("--csv", action="store_true", help="numbers, separated by commas")
     experiment = command("experiment", run_experiment, "run what is missing of an experiment; `list` names them")
-    experiment.add_argument("name", help="an experiment, or list")
+    experiment.add_argument("name", help="an experiment, core or extra for the papers' tables, or list")
     experiment.add_argument("--out", type=Path, default=Path("build/experiments"), help="folder for checkpoints")
     experiment.add_argument("--seeds", type=int, help="instead of the experiment's own number")
     benchmark = command("benchmark", run_benchmark, "compare speed with torchvision")

@@ -20,7 +20,7 @@ FLOORS = {
     3.5: ["models: weights"],
     4: [
         "engine: distributed checkpoint schedules training metrics evaluation after_training recipes cards detect "
-        "interop benchmark benchmark_models doctor stored bootstrap studies ablations experiments",
+        "interop benchmark benchmark_models doctor stored bootstrap studies ablations ablations_extra experiments",
     ],
     4.5: ["checks: contract *"],  # in DESIGN beside engine; the check of average precision needs engine.metrics
     5: ["view: plotting course_map rows shortcomings canvas explorers.base explorers.* notebook"],

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from rcnnlib.engine.metrics import Record, proposal_recall, voc_map
 from rcnnlib.engine.recipes import COMPACT, SCALES, open_data
@@ -25,7 +25,7 @@ from rcnnlib.engine.stored import StoredFeatures, fit
 from rcnnlib.engine.studies import CLASSES, SHORT, Figures, figures_of, stored_scenes
 from rcnnlib.models.backbone import backbone
 from rcnnlib.models.fast_rcnn import FastRCNN
-from rcnnlib.models.roi_heads import RoIHead, truncated_svd
+from rcnnlib.models.roi_heads import RoIHead, given_proposals
 from rcnnlib.models.rpn import RPN
 from rcnnlib.ops.nms import BLOCK
 from rcnnlib.types import Batch
@@ -46,7 +46,7 @@ def stored_test(split: str = "test") -> StoredFeatures:
 
 @torch.inference_mode()
 def detect(
-    head: RoIHead, regions: Sequence[Float[Tensor, "P 4"]], *, split: str = "test", moved: bool = True
+    head: RoIHead, regions: Sequence[Float[Tensor, "_ 4"]], *, split: str = "test", moved: bool = True
 ) -> list[Record]:
     """Send regions of every scene through a head; without ``moved`` each detection is the region as it came."""
     records, stored = [], stored_test(split)
@@ -62,7 +62,7 @@ def detect(
     return records
 
 
-def searched(count: int = ALL, *, split: str = "test") -> list[Float[Tensor, "P 4"]]:
+def searched(count: int = ALL, *, split: str = "test") -> list[Float[Tensor, "_ 4"]]:
     """Return the first boxes of Selective Search for each scene."""
     return [example.proposals[:count] for example, _ in stored_test(split).examples]
 
@@ -70,7 +70,7 @@ def searched(count: int = ALL, *, split: str = "test") -> list[Float[Tensor, "P 
 @torch.inference_mode()
 def proposed(
     rpn: RPN, count: int, *, split: str = "test", nms: bool = True, ranked: bool = True, moved: bool = True
-) -> list[Float[Tensor, "P 4"]]:
+) -> list[Float[Tensor, "_ 4"]]:
     """Return the proposals of an RPN for each scene.
 
     Args:
@@ -92,7 +92,7 @@ def proposed(
     return boxes
 
 
-def recalls_of(regions: Sequence[Float[Tensor, "P 4"]], *, split: str = "test") -> Figures:
+def recalls_of(regions: Sequence[Float[Tensor, "_ 4"]], *, split: str = "test") -> Figures:
     """Return which part of the objects some region overlaps, at several IoUs."""
     truths = [example.boxes for example, _ in stored_test(split).examples]
     found = proposal_recall(regions, truths, thresholds=torch.tensor(RECALLS)).tolist()
@@ -102,11 +102,16 @@ def recalls_of(regions: Sequence[Float[Tensor, "P 4"]], *, split: str = "test") 
 # --- what is trained -------------------------------------------------------------------------------------------------
 
 
-@cache
-def trained_rpn(
-    seed: int, scales: tuple = SCALES, ratios: tuple = RATIOS, box_weight: float = 10.0, schedule: Schedule = SHORT
+def fit_rpn(
+    seed: int,
+    scales: tuple = SCALES,
+    ratios: tuple = RATIOS,
+    *,
+    box_weight: float = 10.0,
+    schedule: Schedule = SHORT,
+    stored: StoredFeatures | None = None,
 ) -> RPN:
-    """Train an RPN on the stored scenes."""
+    """Train an RPN on stored maps; None: those of the training scenes."""
     torch.manual_seed(seed)
     trunk = backbone("squeezenet", pretrained=False)
     options = COMPACT["rpn"] | {"scales": scales, "ratios": ratios, "box_weight": box_weight}
@@ -115,24 +120,25 @@ def trained_rpn(
     def loss(maps: Tensor, batch: Batch) -> Tensor:
         return sum(rpn.losses(*rpn(maps), batch))
 
-    fit(rpn, loss, stored_scenes(), schedule, seed=seed)
+    fit(rpn, loss, stored or stored_scenes(), schedule, seed=seed)
     return rpn.eval()
 
 
-@cache
-def trained_head(
+def fit_head(
     seed: int,
-    terms: tuple = (1.0, 1.0),
-    pooling: str = "align",
+    *,
+    terms: tuple[float, float] = (1.0, 1.0),
     proposer: RPN | None = None,
     schedule: Schedule = SHORT,
+    stored: StoredFeatures | None = None,
+    **options,
 ) -> RoIHead:
     """Train the head of a Fast R-CNN on Selective Search's boxes, or on those of ``proposer``.
 
-    ``terms`` are the weights of the two terms of the loss.
+    ``terms`` are the weights of the two terms of the loss, ``options`` those of the head.
     """
     torch.manual_seed(seed)
-    options = COMPACT["head"] | {"pooling": pooling} | ({"background_low": 0.0} if proposer else {})
+    options = COMPACT["head"] | ({"background_low": 0.0} if proposer else {}) | options
     head = FastRCNN(backbone("squeezenet", pretrained=False), CLASSES, head=options).head
 
     def loss(maps: Tensor, batch: Batch) -> Tensor:
@@ -140,26 +146,33 @@ def trained_head(
         if proposer is not None:
             with torch.no_grad():
                 boxes = proposer.propose(*proposer(maps), batch.sizes, rounds=BLOCK).boxes
-        exists = (boxes[..., 2:] > boxes[..., :2]).all(-1)
-        drawn = head.sample(boxes, exists, batch, 0)
-        pair = head.losses(*head(head.pool(maps, drawn.boxes, batch.sizes)), drawn)
+        pair = head_losses(head, maps, boxes, batch)
         return sum(weight * term for weight, term in zip(terms, pair, strict=True))
 
-    fit(head, loss, stored_scenes(), schedule, seed=seed)
+    fit(head, loss, stored or stored_scenes(), schedule, seed=seed)
     return head.eval()
+
+
+def head_losses(head: RoIHead, maps: Tensor, boxes: Float[Tensor, "B P 4"], batch: Batch) -> tuple[Tensor, Tensor]:
+    """Return the two terms for regions of a batch; rows without area are padding."""
+    given = given_proposals(boxes)
+    drawn = head.sample(given.boxes, given.valid, batch, 0)
+    return head.losses(*head(head.pool(maps, drawn.boxes, batch.sizes)), drawn)
+
+
+trained_rpn, trained_head = cache(fit_rpn), cache(fit_head)
 
 
 @cache
 def stage_wise_head(seed: int) -> RoIHead:
     """Train the classifier alone, then, with all else as it is, the last layer that moves the boxes."""
-    head = copy.deepcopy(trained_head(seed, (1.0, 0.0)))
+    head = copy.deepcopy(trained_head(seed, terms=(1.0, 0.0)))
     head.requires_grad_(False).predict.deltas.requires_grad_(True)
 
     def loss(maps: Tensor, batch: Batch) -> Tensor:
-        drawn = head.sample(batch.proposals, (batch.proposals[..., 2:] > batch.proposals[..., :2]).all(-1), batch, 0)
-        return head.losses(*head(head.pool(maps, drawn.boxes, batch.sizes)), drawn)[1]
+        return head_losses(head, maps, batch.proposals, batch)[1]
 
-    fit(nn.ModuleList([head.predict.deltas]), loss, stored_scenes(), SHORT, seed=seed)
+    fit(head.predict.deltas, loss, stored_scenes(), SHORT, seed=seed)
     return head.eval()
 
 
@@ -183,7 +196,7 @@ def multi_task(condition: str, seed: int, folder: Path) -> Figures:
     """Fast R-CNN, table 6: does learning to move boxes help to name them?"""
     if condition == "stage-wise":
         return figures_of(detect(stage_wise_head(seed), searched()))
-    head = trained_head(seed, (1.0, 0.0) if condition == "classification only" else (1.0, 1.0))
+    head = trained_head(seed, terms=(1.0, 0.0) if condition == "classification only" else (1.0, 1.0))
     return figures_of(detect(head, searched(), moved=condition == "multi-task"))
 
 
@@ -239,34 +252,3 @@ def _with_the_same_head(seed: int, rpn: RPN) -> Figures:
         found = recalls_of(proposed(rpn, count))
         figures |= {f"{name} at {count}": number for name, number in found.items()}
     return figures
-
-
-POOLINGS = ("pool", "align")
-
-
-def pooling(condition: str, seed: int, folder: Path) -> Figures:
-    """RoI pooling, which rounds to whole cells, against RoIAlign."""
-    return figures_of(detect(trained_head(seed, pooling=condition), searched()))
-
-
-RANKS = ("none", "128", "64", "32", "16", "8")
-
-
-def svd(condition: str, seed: int, folder: Path) -> Figures:
-    """Fast R-CNN, 3.1 and 4.4: the first fully connected layer cut down to so many singular values."""
-    head = copy.deepcopy(trained_head(seed))
-    whole = head.mlp.fc6
-    if condition != "none":
-        head.mlp.fc6 = truncated_svd(whole, int(condition))
-    weights = sum(parameter.numel() for parameter in head.mlp.fc6.parameters())
-    return figures_of(detect(head, searched())) | {"weights": float(weights)}
-
-
-COUNTS = ("10", "30", "100", "300", "1000", "all")
-
-
-def regions(condition: str, seed: int, folder: Path) -> Figures:
-    """Fast R-CNN, figure 3: how many of Selective Search's boxes does a picture need at test?"""
-    boxes = searched(ALL if condition == "all" else int(condition))
-    figures = figures_of(detect(trained_head(seed), boxes)) | recalls_of(boxes)
-    return figures | {"regions": sum(map(len, boxes)) / len(boxes)}

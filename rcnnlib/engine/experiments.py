@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import torch
 
 from rcnnlib.datasets.paths import data_dir
-from rcnnlib.engine import ablations, studies
+from rcnnlib.engine import ablations, ablations_extra, studies
 from rcnnlib.engine.bootstrap import Difference, paired_difference
 from rcnnlib.engine.studies import Figures
 
@@ -121,25 +121,44 @@ EXPERIMENTS = {
     "regions": Experiment(
         "How many of Selective Search's boxes does a picture need?",
         HEAD_SETTING.format("the head of a Fast R-CNN"),
-        ablations.COUNTS,
+        ablations_extra.COUNTS,
         5,
-        ablations.regions,
+        ablations_extra.regions,
     ),
     "pooling": Experiment(
         "Does it matter that RoI pooling rounds?",
         HEAD_SETTING.format("the head of a Fast R-CNN"),
-        ablations.POOLINGS,
+        ablations_extra.POOLINGS,
         5,
-        ablations.pooling,
+        ablations_extra.pooling,
     ),
     "svd": Experiment(
         "How small can the first fully connected layer be made after training?",
         HEAD_SETTING.format("the head of a Fast R-CNN"),
-        ablations.RANKS,
+        ablations_extra.RANKS,
         5,
-        ablations.svd,
+        ablations_extra.svd,
+    ),
+    "pictures_a_step": Experiment(
+        "Do many regions of few pictures teach as well as few regions of many?",
+        HEAD_SETTING.format("the head of a Fast R-CNN, 128 regions a step").replace(
+            "800 steps of 4 pictures", "800 steps"
+        ),
+        ablations_extra.PICTURES,
+        5,
+        ablations_extra.pictures_a_step,
+    ),
+    "cutouts": Experiment(
+        "What would more individuals bring?",
+        "600 scenes made of some of the 96 training cut-outs, stored maps of the frozen ImageNet trunk, an RPN and a "
+        "head on its proposals, 800 steps of 4 pictures each; measured on the 150 test scenes",
+        ablations_extra.SHARES,
+        5,
+        ablations_extra.cutouts,
     ),
 }
+CORE = ("multi_task", "proposals", "anchors", "box_weight", "four_step_vs_joint", "ours_vs_torchvision")
+EXTRA = ("regions", "pooling", "svd", "pictures_a_step", "cutouts", "detectors")
 
 
 class Result(NamedTuple):

@@ -197,7 +197,7 @@ def tested(model: FasterRCNN) -> Figures:
 
 
 @cache
-def test_individuals() -> tuple[dict[int, Int[Tensor, " G"]], Float[Tensor, "T I"]]:
+def individuals_of_the_test() -> tuple[dict[int, Int[Tensor, " _"]], Float[Tensor, "T I"]]:
     """Return for each image id of the test scenes the individuals of its boxes, and the draws."""
     cutouts, scenes = scrapbook_cutouts("test"), scrapbook("test")
     labels: dict[str, int] = {}
@@ -212,7 +212,7 @@ def test_individuals() -> tuple[dict[int, Int[Tensor, " G"]], Float[Tensor, "T I
 
 def figures_of(records: Sequence[Record]) -> Figures:
     """Return VOC's AP50 of detections in the test scenes, and the same for each draw of individuals."""
-    individuals, weights = test_individuals()
+    individuals, weights = individuals_of_the_test()
     named = [individuals[record.id] for record in records]
     ap = mean_ap(records, named, torch.cat((torch.ones_like(weights[:1]), weights)), CLASSES).tolist()
     return {"AP50": ap[0], "AP50 drawn": ap[1:]}
