@@ -34,7 +34,6 @@ class Experiment(NamedTuple):
     run: Callable[[str, int, Path], Figures]  # condition, seed, a folder for checkpoints
 
 
-SETTING = "600 scenes of Scrapbook, stored maps of the frozen ImageNet trunk, {}, 4 pictures a step; measured on the {}"
 HEAD_SETTING = (
     "600 scenes of Scrapbook, stored maps of the frozen ImageNet trunk, {}, 800 steps of 4 pictures; measured on the "
     "150 test scenes"
@@ -70,7 +69,8 @@ EXPERIMENTS = {
     ),
     "steps": Experiment(
         "How many steps are enough for the experiments on stored maps?",
-        SETTING.format("the head of a Fast R-CNN and an RPN alone", "150 validation scenes"),
+        "600 scenes of Scrapbook, stored maps of the frozen ImageNet trunk, the head of a Fast R-CNN and an RPN alone, "
+        "4 pictures a step; measured on the 150 validation scenes",
         ablations.STEPS,
         2,
         ablations.steps,
@@ -141,9 +141,8 @@ EXPERIMENTS = {
     ),
     "pictures_a_step": Experiment(
         "Do many regions of few pictures teach as well as few regions of many?",
-        HEAD_SETTING.format("the head of a Fast R-CNN, 128 regions a step").replace(
-            "800 steps of 4 pictures", "800 steps"
-        ),
+        "600 scenes of Scrapbook, stored maps of the frozen ImageNet trunk, the head of a Fast R-CNN, 128 regions a "
+        "step, 800 steps; measured on the 150 test scenes",
         ablations_extra.PICTURES,
         5,
         ablations_extra.pictures_a_step,

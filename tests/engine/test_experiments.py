@@ -63,6 +63,30 @@ def test_result_has_values_by_seed_and_says_where_it_comes_from(study, tmp_path)
     assert wide.table("AP50", "seconds", decimals=1).splitlines()[1] == "few  5617.0 (1234.5 to 9999.5)  1.0"
 
 
+def test_difference_reads_the_draws_of_both_conditions(study, tmp_path, monkeypatch):
+    drawn = {"few": [0.2, 0.3, 0.4], "many": [0.5, 0.6, 0.7]}
+
+    def with_draws(condition, seed, folder):
+        return study(condition, seed, folder) | {"AP50 drawn": drawn[condition]}
+
+    monkeypatch.setitem(EXPERIMENTS, "demo", EXPERIMENTS["demo"]._replace(run=with_draws))
+    path = run_experiment("demo", tmp_path)
+    assert read_result("demo").values["few"]["AP50 drawn"] == [drawn["few"]] * 2
+    found = read_result("demo").difference("many", "few")
+    assert found.mean == pytest.approx(0.25)
+    assert (found.low, found.high) == (pytest.approx(0.3), pytest.approx(0.3))
+    lines = [line for line in path.read_text().splitlines() if "AP50 drawn" in line]
+    assert len(lines) == 4, "a run is a line"
+
+
+def test_groups_run_all_their_experiments(study, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(experiments, "CORE", ("demo",))
+    assert main(["experiment", "core", "--out", str(tmp_path)]) == 0
+    assert len(study.runs) == 4
+    assert "More?" in capsys.readouterr().out
+    assert {*experiments.EXTRA} <= {*EXPERIMENTS}
+
+
 def test_fewer_seeds(study, tmp_path):
     run_experiment("demo", tmp_path, seeds=1)
     assert study.runs == [("few", 0), ("many", 0)]
