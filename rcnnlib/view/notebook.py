@@ -5,8 +5,10 @@ Leaves out: pictures (`plotting`), exhibits (`explorers`), and exercises (`rcnnl
 
 import ast
 import inspect
+import io
 import random
 import textwrap
+import tokenize
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -19,21 +21,23 @@ import torch
 from rcnnlib.view.explorers.base import Line
 from rcnnlib.view.plotting import course_rc
 
+CELL_WIDTH = 88  # characters of code that fit into a cell
+
 
 def setup(threads: int = 1, seed: int = 0) -> None:
     """Make the rest of the notebook repeatable: fixed random numbers, one thread, the course's figure settings.
 
     One thread or two changes the last digits of sums, and after some training steps the first ones too.
     """
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
     torch.set_num_threads(threads)
     torch.set_printoptions(precision=4, sci_mode=False, linewidth=110)
     np.set_printoptions(precision=4, suppress=True, linewidth=110)
     matplotlib.rcParams.update(course_rc())
     for category in (DeprecationWarning, FutureWarning, UserWarning):
         warnings.filterwarnings("ignore", category=category)
+    random.seed(seed)  # last: nothing above may use up a random number
+    np.random.seed(seed)
+    torch.manual_seed(seed)
 
 
 class Source:
@@ -52,7 +56,48 @@ class Source:
 def show_source(function: Callable[..., Any] | type, *, docstring: bool = True) -> Source:
     """Show the source of a function or class as it stands in the library; ``docstring=False`` leaves those out."""
     text = textwrap.dedent(inspect.getsource(function)).rstrip()
-    return Source(text if docstring else _without_docstrings(text))
+    return Source(fold(text if docstring else _without_docstrings(text)))
+
+
+def fold(text: str) -> str:
+    """Break lines that are wider than a cell inside their brackets, where JupyterLab would break them inside words."""
+    lines = text.split("\n")
+    for number in sorted((number for number, line in enumerate(lines) if len(line) > CELL_WIDTH), reverse=True):
+        lines[number : number + 1] = _fold_line("\n".join(lines), number)
+    return "\n".join(lines)
+
+
+def _fold_line(text: str, number: int) -> list[str]:
+    """Return one line of a source as several: a comment goes above, then a break after a comma or before a word."""
+    line, depth, places = text.split("\n")[number], 0, []
+    indent = len(line) - len(line.lstrip())
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        row, column = token.start[0] - 1, token.start[1]
+        if row == number and token.type == tokenize.COMMENT:
+            comment = textwrap.wrap(token.string[2:], CELL_WIDTH - indent - 2)
+            above = [f"{' ' * indent}# {part}" for part in comment]
+            return [*above, *_narrow(text, number, line[:column].rstrip())] if column > indent else above
+        opens = token.string in ("(", "[", "{") and token.type == tokenize.OP
+        depth += opens - (token.type == tokenize.OP and token.string in (")", "]", "}"))
+        after = column + 1 if token.string == "," else column if token.string in ("for", "if", "and", "or") else None
+        if row == number and depth > 0 and after is not None and indent < after <= CELL_WIDTH:
+            places.append((depth, -after))
+    if not places:
+        return [line]
+    place = -min(places)[1]
+    more = 8 if line.lstrip().startswith(("def ", "if ", "for ", "while ", "with ")) else 4
+    first, rest = line[:place].rstrip(), " " * (indent + more) + line[place:].lstrip()
+    if len(rest) <= CELL_WIDTH:
+        return [first, rest]
+    lines = text.split("\n")
+    return [first, *_fold_line("\n".join([*lines[:number], first, rest, *lines[number + 1 :]]), number + 1)]
+
+
+def _narrow(text: str, number: int, line: str) -> list[str]:
+    """Fold a line that has lost its comment, if it still is too wide."""
+    lines = text.split("\n")
+    lines[number] = line
+    return _fold_line("\n".join(lines), number) if len(line) > CELL_WIDTH else [line]
 
 
 def _without_docstrings(text: str) -> str:

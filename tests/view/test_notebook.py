@@ -1,13 +1,17 @@
 """The small parts of lessons: setup repeats, sources are shown, answers wait for a prediction."""
 
+import ast
 import random
+from pathlib import Path
 
 import matplotlib
 import numpy as np
 import pytest
 import torch
 
-from rcnnlib.view.notebook import predict, setup, show_source
+from rcnnlib.models import roi_heads, rpn
+from rcnnlib.ops import anchors, boxes, losses, nms, roi_ops
+from rcnnlib.view.notebook import CELL_WIDTH, fold, predict, setup, show_source
 
 
 @pytest.fixture
@@ -71,3 +75,39 @@ def test_answer_that_is_no_choice_is_an_error():
     question.picks.value = "a"
     with pytest.raises(ValueError, match="none of the choices"):
         question.show_answer()
+
+
+def test_wide_lines_break_in_brackets_and_comments_go_above():
+    wide = f"x = f({'a' * 40}, {'b' * 40}, g({'c' * 10}, d))  # why"
+    assert fold(wide).split("\n") == [
+        "# why",
+        f"x = f({'a' * 40},",
+        f"    {'b' * 40}, g({'c' * 10}, d))",
+    ]
+    head = f"def f({'a' * 40}: int, {'b' * 40}: int) -> int:\n    return 1"
+    assert fold(head).split("\n")[1] == f"        {'b' * 40}: int) -> int:"
+    assert fold("y = 1  # short") == "y = 1  # short"
+    string = f'"{"a, " * 40}"'
+    assert fold(f"x = f({string})") == f"x = f({string})", "never inside a text"
+    assert len(fold(f"# {'word ' * 40}").split("\n")) == 3
+
+
+@pytest.mark.parametrize("module", [anchors, boxes, losses, nms, roi_ops, roi_heads, rpn], ids=lambda m: m.__name__)
+def test_folded_source_is_the_same_program(module):
+    text = Path(module.__file__).read_text(encoding="utf-8")
+    folded = fold(text)
+    assert ast.dump(ast.parse(folded)) == ast.dump(ast.parse(text))
+
+
+def test_what_lessons_show_fits_into_a_cell():
+    for shown in (
+        rpn.RPNHead,
+        rpn.RPN.propose,
+        rpn.RPN.losses,
+        roi_heads.TwoMLPHead,
+        roi_heads.BoxPredictor,
+        roi_ops.roi_pool,
+        anchors.anchor_grid,
+    ):
+        wide = [line for line in show_source(shown, docstring=False).text.split("\n") if len(line) > CELL_WIDTH]
+        assert wide == []
