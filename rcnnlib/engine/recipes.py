@@ -135,7 +135,7 @@ def proposals_of(model: nn.Module, batch: Batch) -> Tensor:
 
 
 def start_phase(recipe: Recipe, phase: Phase, done: dict[str, nn.Module]) -> nn.Module:
-    """Build the module of a phase: its trunk from where the table says, and only what learns set to learn."""
+    """Build the module of a phase: its parts from where the table says, and only what learns set to learn."""
     spec = recipe.spec
     if spec.detector == "faster_rcnn" and "rpn" not in phase.learns:  # a head on given boxes is a Fast R-CNN
         head = {"background_low": 0.0} | spec.options.get("head", {})
@@ -145,6 +145,8 @@ def start_phase(recipe: Recipe, phase: Phase, done: dict[str, nn.Module]) -> nn.
         model.trunk.load_state_dict(done[phase.trunk].trunk.state_dict())
     for name, part in model.named_children():
         part.requires_grad_(name in phase.learns)
+        if name != "trunk" and name in phase.learns and phase.starts in done:
+            part.load_state_dict(getattr(done[phase.starts], name).state_dict())
     if "trunk" in phase.learns:
         model.trunk.freeze(recipe.frozen)
     return model

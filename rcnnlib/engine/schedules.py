@@ -37,7 +37,8 @@ class Phase(NamedTuple):
     """A part of a recipe: what learns in it, and where everything else comes from.
 
     ``trunk`` is ``imagenet``, ``nothing`` or the name of an earlier phase; ``proposals`` is ``own`` (the RPN that
-    learns beside the head), ``stored`` (Selective Search) or the name of the phase whose RPN makes them.
+    learns beside the head), ``stored`` (Selective Search) or the name of the phase whose RPN makes them. What learns
+    beside the trunk starts ``new``, or is tuned on from the phase that ``starts`` names.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Phase(NamedTuple):
     trunk: str
     proposals: str
     schedule: Schedule
+    starts: str = "new"
 
 
 def approximate_joint(schedule: Schedule, *, trunk: str = "imagenet") -> tuple[Phase, ...]:
@@ -63,13 +65,16 @@ def fine_tuning(schedule: Schedule, *, learns: tuple[str, ...]) -> tuple[Phase, 
 
 
 def four_step_alternating(schedule: Schedule, frozen: Schedule) -> tuple[Phase, ...]:
-    """Return the four phases of alternating training (3.2 i); ``frozen`` is the schedule of the last two."""
+    """Return the four phases of alternating training (3.2 i); ``frozen`` is the schedule of the last two.
+
+    In the last two the paper fine-tunes what is not shared, so RPN and head go on from steps 1 and 2.
+    """
     rpn, head = schedule._replace(terms=RPN_TERMS), schedule._replace(terms=HEAD_TERMS)
     return (
         Phase("1", ("trunk", "rpn"), "imagenet", "own", rpn),
         Phase("2", ("trunk", "head"), "imagenet", "1", head),
-        Phase("3", ("rpn",), "2", "own", frozen._replace(terms=RPN_TERMS)),
-        Phase("4", ("head",), "2", "3", frozen._replace(terms=HEAD_TERMS)),
+        Phase("3", ("rpn",), "2", "own", frozen._replace(terms=RPN_TERMS), starts="1"),
+        Phase("4", ("head",), "2", "3", frozen._replace(terms=HEAD_TERMS), starts="2"),
     )
 
 
@@ -82,12 +87,11 @@ def with_steps(phases: tuple[Phase, ...], steps: int | None) -> tuple[Phase, ...
 
 def phase_table(phases: tuple[Phase, ...]) -> str:
     """Return the phases as a table to print: what learns, from which weights, on whose proposals."""
-    rows = [("phase", "learns", "trunk from", "trunk frozen", "proposals of", "steps")]
+    rows = [("phase", "learns", "trunk from", "trunk frozen", "the rest from", "proposals of", "steps")]
     for phase in phases:
         frozen = "no" if "trunk" in phase.learns else "yes"
-        rows.append(
-            (phase.name, " + ".join(phase.learns), phase.trunk, frozen, phase.proposals, str(phase.schedule.steps))
-        )
+        origins = (phase.trunk, frozen, phase.starts, phase.proposals)
+        rows.append((phase.name, " + ".join(phase.learns), *origins, str(phase.schedule.steps)))
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

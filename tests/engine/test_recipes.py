@@ -48,6 +48,9 @@ def test_four_steps_end_with_one_shared_trunk(tiny_recipe, tmp_path, monkeypatch
     assert fingerprint(model.rpn) == fingerprint(kept["3"].rpn) != fingerprint(kept["1"].rpn)
     assert fingerprint(model.head) == fingerprint(kept["4"].head) != fingerprint(kept["2"].head)
     assert kept["4"].head.background_low == 0.0
+    begun = {phase.name: recipes.start_phase(RECIPES["tiny"], phase, kept) for phase in RECIPES["tiny"].phases[2:]}
+    assert fingerprint(begun["3"].rpn) == fingerprint(kept["1"].rpn), "tuned on, not begun anew"
+    assert fingerprint(begun["4"].head) == fingerprint(kept["2"].head)
     assert not any(parameter.requires_grad for parameter in kept["3"].trunk.parameters())
 
 

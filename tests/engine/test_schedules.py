@@ -38,6 +38,7 @@ def test_four_steps_say_what_the_paper_says():
     assert (one.learns, two.learns) == (("trunk", "rpn"), ("trunk", "head"))
     assert (three.learns, four.learns) == (("rpn",), ("head",))  # the shared trunk is frozen
     assert (two.proposals, four.proposals) == ("1", "3")
+    assert [phase.starts for phase in (one, two, three, four)] == ["new", "new", "1", "2"]  # "fine-tune"
     assert one.schedule.terms == three.schedule.terms == RPN_TERMS
     assert two.schedule.terms == four.schedule.terms == HEAD_TERMS
 
@@ -45,5 +46,5 @@ def test_four_steps_say_what_the_paper_says():
 def test_the_table_can_be_read():
     lines = phase_table(four_step_alternating(Schedule(10), Schedule(5))).splitlines()
     assert lines[0].split("  ")[0] == "phase"
-    assert lines[3].split() == ["3", "rpn", "2", "yes", "own", "5"]
+    assert lines[3].split() == ["3", "rpn", "2", "yes", "1", "own", "5"]
     assert "joint  trunk + rpn + head  imagenet" in phase_table(approximate_joint(Schedule(10)))
