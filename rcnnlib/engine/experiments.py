@@ -12,14 +12,14 @@ import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
 from rcnnlib.datasets.paths import data_dir
-from rcnnlib.engine import ablations, ablations_extra, studies
+from rcnnlib.engine import ablations, ablations_extra, studies, studies_training
 from rcnnlib.engine.bootstrap import Difference, paired_difference
 from rcnnlib.engine.studies import Figures
 
@@ -34,10 +34,12 @@ class Experiment(NamedTuple):
     run: Callable[[str, int, Path], Figures]  # condition, seed, a folder for checkpoints
 
 
-HEAD_SETTING = (
-    "600 scenes of Scrapbook, stored maps of the frozen ImageNet trunk, {}, 800 steps of 4 pictures; measured on the "
-    "150 test scenes"
-)
+def on_stored_maps(question: str, who: str, conditions: Iterable[str], run: Callable) -> Experiment:
+    """Return an experiment whose heads learn from stored maps, in five seeds."""
+    setting = f"600 scenes of Scrapbook, stored maps of the frozen ImageNet trunk, {who}, 800 steps of 4 pictures; "
+    return Experiment(question, setting + "measured on the 150 test scenes", tuple(conditions), 5, run)
+
+
 EXPERIMENTS = {
     "detectors": Experiment(
         "What do the four detectors cost, and how well do they find?",
@@ -53,18 +55,16 @@ EXPERIMENTS = {
         1,
         studies.rcnn_regions,
     ),
-    "sampling_mix": Experiment(
+    "sampling_mix": on_stored_maps(
         "What do the 25 % and the lower bound of 0.1 do for the classifier?",
-        HEAD_SETTING.format("the head of a Fast R-CNN, 64 regions a picture"),
-        tuple(studies.MIXES),
-        5,
+        "the head of a Fast R-CNN, 64 regions a picture",
+        studies.MIXES,
         studies.sampling_mix,
     ),
-    "rpn_3x3_vs_1x1": Experiment(
+    "rpn_3x3_vs_1x1": on_stored_maps(
         "Does the RPN need its 3x3 convolution?",
-        HEAD_SETTING.format("an RPN alone"),
-        tuple(studies.HEADS),
-        5,
+        "an RPN alone",
+        studies.HEADS,
         studies.rpn_3x3_vs_1x1,
     ),
     "steps": Experiment(
@@ -75,68 +75,68 @@ EXPERIMENTS = {
         2,
         ablations.steps,
     ),
-    "multi_task": Experiment(
+    "multi_task": on_stored_maps(
         "Does it help the classifier that the same network learns to move boxes?",
-        HEAD_SETTING.format("the head of a Fast R-CNN"),
+        "the head of a Fast R-CNN",
         ablations.MULTI_TASK,
-        5,
         ablations.multi_task,
     ),
-    "proposals": Experiment(
+    "proposals": on_stored_maps(
         "Are a few proposals of an RPN as good as all of Selective Search, and what makes them good?",
-        HEAD_SETTING.format("the head of a Fast R-CNN, and an RPN alone"),
-        tuple(ablations.PROPOSALS),
-        5,
+        "the head of a Fast R-CNN, and an RPN alone",
+        ablations.PROPOSALS,
         ablations.proposals,
     ),
-    "anchors": Experiment(
+    "anchors": on_stored_maps(
         "Do three scales and three ratios help?",
-        HEAD_SETTING.format("an RPN alone, its 300 proposals given to one head trained on Selective Search"),
-        tuple(ablations.ANCHORS),
-        5,
+        "an RPN alone, its 300 proposals given to one head trained on Selective Search",
+        ablations.ANCHORS,
         ablations.anchors,
     ),
-    "box_weight": Experiment(
+    "box_weight": on_stored_maps(
         "How much does the lambda of the RPN's loss matter?",
-        HEAD_SETTING.format("an RPN alone, its 300 proposals given to one head trained on Selective Search"),
+        "an RPN alone, its 300 proposals given to one head trained on Selective Search",
         ablations.LAMBDAS,
-        5,
         ablations.box_weight,
     ),
     "four_step_vs_joint": Experiment(
         "Is joint training as good as four steps, and quicker?",
         "fresh scenes of Scrapbook, 4 pictures a step, 1000 steps of joint training or 500 in each of the four steps, "
         "so that RPN and head learn for 1000 steps in both; the trunk learns but for its first two blocks",
-        tuple(studies.SCHEDULES),
+        tuple(studies_training.SCHEDULES),
         5,
-        studies.four_step_vs_joint,
+        studies_training.four_step_vs_joint,
+    ),
+    "fast_vs_faster": Experiment(
+        "Does a detector get better when an RPN takes the place of Selective Search?",
+        "the 600 scenes of Scrapbook, 1000 steps of 4 pictures, one head; the trunk learns but for two blocks",
+        tuple(studies_training.SOURCES),
+        5,
+        studies_training.fast_vs_faster,
     ),
     "ours_vs_torchvision": Experiment(
         "Does our training reach what torchvision's reaches, step for step?",
         "fresh scenes of Scrapbook, 500 steps of 4 pictures; the same trunk, anchors, head, optimiser, first weights",
         ("ours", "torchvision"),
         5,
-        studies.ours_vs_torchvision,
+        studies_training.ours_vs_torchvision,
     ),
-    "regions": Experiment(
+    "regions": on_stored_maps(
         "How many of Selective Search's boxes does a picture need?",
-        HEAD_SETTING.format("the head of a Fast R-CNN"),
+        "the head of a Fast R-CNN",
         ablations_extra.COUNTS,
-        5,
         ablations_extra.regions,
     ),
-    "pooling": Experiment(
+    "pooling": on_stored_maps(
         "Does it matter that RoI pooling rounds?",
-        HEAD_SETTING.format("the head of a Fast R-CNN"),
+        "the head of a Fast R-CNN",
         ablations_extra.POOLINGS,
-        5,
         ablations_extra.pooling,
     ),
-    "svd": Experiment(
+    "svd": on_stored_maps(
         "How small can the first fully connected layer be made after training?",
-        HEAD_SETTING.format("the head of a Fast R-CNN"),
+        "the head of a Fast R-CNN",
         ablations_extra.RANKS,
-        5,
         ablations_extra.svd,
     ),
     "pictures_a_step": Experiment(
@@ -156,7 +156,15 @@ EXPERIMENTS = {
         ablations_extra.cutouts,
     ),
 }
-CORE = ("multi_task", "proposals", "anchors", "box_weight", "four_step_vs_joint", "ours_vs_torchvision")
+CORE = (
+    "multi_task",
+    "proposals",
+    "anchors",
+    "box_weight",
+    "four_step_vs_joint",
+    "fast_vs_faster",
+    "ours_vs_torchvision",
+)
 EXTRA = ("regions", "pooling", "svd", "pictures_a_step", "cutouts", "detectors")
 
 

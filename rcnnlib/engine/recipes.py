@@ -168,7 +168,21 @@ def run_recipe(
     """
     if name not in RECIPES:
         raise ValueError(f"recipe {name!r} is unknown; use one of {', '.join(RECIPES)}")
-    recipe, done = RECIPES[name], {}
+    return train(RECIPES[name], folder, name=name, seed=seed, steps=steps, workers=workers, world=world)
+
+
+def train(
+    recipe: Recipe,
+    folder: str | Path,
+    *,
+    name: str,
+    seed: int = 0,
+    steps: int | None = None,
+    workers: int = 0,
+    world: World = ALONE,
+) -> nn.Module:
+    """Train a detector by any recipe; the checkpoints in ``folder`` are called ``name``. See ``run_recipe``."""
+    done: dict[str, nn.Module] = {}
     dataset = open_data(recipe.data, "train")
     for phase in with_steps(recipe.phases, steps):
         torch.manual_seed(seed)  # the first weights of what is not pretrained

@@ -23,13 +23,11 @@ from rcnnlib.datasets.coco import scrapbook, scrapbook_cutouts
 from rcnnlib.datasets.transforms import Example, collate, pad, resize
 from rcnnlib.engine.benchmark_models import stage_seconds
 from rcnnlib.engine.bootstrap import draw_individuals, mean_ap
-from rcnnlib.engine.evaluation import coco_ap, evaluate, run
-from rcnnlib.engine.interop import from_torchvision, to_torchvision
+from rcnnlib.engine.evaluation import evaluate
 from rcnnlib.engine.metrics import Record, proposal_recall, voc_map
-from rcnnlib.engine.recipes import RECIPES, SCALES, open_data, proposals_of, run_recipe, start_phase
-from rcnnlib.engine.schedules import Schedule, with_steps
+from rcnnlib.engine.recipes import SCALES, open_data, proposals_of
+from rcnnlib.engine.schedules import Schedule
 from rcnnlib.engine.stored import StoredFeatures, fit
-from rcnnlib.engine.training import Steps, make_optimizer
 from rcnnlib.models.backbone import backbone
 from rcnnlib.models.fast_rcnn import FastRCNN
 from rcnnlib.models.faster_rcnn import FasterRCNN
@@ -150,50 +148,6 @@ def rpn_3x3_vs_1x1(condition: str, seed: int, folder: Path) -> Figures:
 
 
 # --- whole detectors -------------------------------------------------------------------------------------------------
-
-SCHEDULES = {"joint": ("faster_rcnn_compact_scrapbook", 1000), "4-step": ("faster_rcnn_4step_scrapbook", 500)}
-
-
-def four_step_vs_joint(condition: str, seed: int, folder: Path) -> Figures:
-    """Train Faster R-CNN by one of the two schedules, shortened: RPN and head each learn for 1000 steps in both.
-
-    Seconds are those of the processor, which other work on the machine does not lengthen.
-    """
-    begin, (name, steps) = time.process_time(), SCHEDULES[condition]
-    model = run_recipe(name, folder, seed=seed, steps=steps)
-    return {"cpu seconds": time.process_time() - begin} | tested(model)
-
-
-def ours_vs_torchvision(condition: str, seed: int, folder: Path) -> Figures:
-    """Train the same detector for 500 steps on the same pictures, by our losses or by torchvision's."""
-    recipe, name = RECIPES["faster_rcnn_compact_scrapbook"], "faster_rcnn_compact_scrapbook"
-    begin = time.process_time()
-    if condition == "ours":
-        model = run_recipe(name, folder, seed=seed, steps=500)
-        return {"cpu seconds": time.process_time() - begin} | tested(model)
-    torch.manual_seed(seed)
-    start, (phase,) = start_phase(recipe, recipe.phases[0], {}), with_steps(recipe.phases, 500)
-    theirs = to_torchvision(start).train()
-    theirs.backbone.freeze(recipe.frozen)
-    optimizer = make_optimizer(theirs, phase.schedule)
-    steps = Steps(open_data(recipe.data, "train"), phase.schedule.batch, seed=seed)
-    for step in tqdm(range(phase.schedule.steps), desc="torchvision"):
-        batch = steps[step]
-        rows = zip(batch.boxes, batch.labels, batch.valid, strict=True)
-        targets = [{"boxes": boxes[valid], "labels": labels[valid]} for boxes, labels, valid in rows]
-        optimizer.zero_grad(set_to_none=True)
-        torch.stack(list(theirs(list(batch.images), targets).values())).sum().backward()
-        nn.utils.clip_grad_norm_(optimizer.param_groups[0]["params"], phase.schedule.clip)
-        for group in optimizer.param_groups:
-            group["lr"] = phase.schedule.rate_at(step)
-        optimizer.step()
-    return {"cpu seconds": time.process_time() - begin} | tested(from_torchvision(theirs))
-
-
-def tested(model: FasterRCNN) -> Figures:
-    """Measure a Faster R-CNN on the test scenes of Scrapbook."""
-    records = run(model.eval(), open_data("scrapbook", "test"))
-    return figures_of(records) | {"AP": coco_ap(records, CLASSES)["AP"]} | recalls(model)
 
 
 @cache
