@@ -1034,7 +1034,7 @@ print("by a constant 64:    ", (sums / 64).mean().item(), "=", (sums.sum() / 128
 # *extra · 3 minutes*
 #
 # Does it help to learn both tasks at once? The paper measured it (Fast R-CNN, Table 6; mAP on VOC07, VGG16).
-# We have not repeated it.
+# We repeat it, small, in [lesson 15](15_results_and_limits.ipynb).
 #
 # | | class loss only | both losses, boxes not corrected at test | one after the other | both losses, boxes corrected |
 # |---|---|---|---|---|
