@@ -3,16 +3,19 @@
     python notebooks/build.py              all lessons
     python notebooks/build.py 00 01        these
     python notebooks/build.py --check 01   write nothing; fail if a new run says something else than the stored one
+    python notebooks/build.py --pages      only the pages: the glossary, and where links lead
 
 Whatever would differ from run to run or from machine to machine is left out or made a function of the place in the
 notebook: cell ids, widget ids, times, kernel version, widget state. So a second build gives no diff.
 """
 
 import argparse
+import functools
 import json
 import re
 import sys
 import time
+from itertools import takewhile
 from pathlib import Path
 
 import jupytext
@@ -25,6 +28,15 @@ FOLDER = Path(__file__).parent
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PICTURES = ("image/png", "image/jpeg")
 IGNORED = "nbval-ignore-output"  # the tag of cells whose output nbval does not compare
+PAGES, GLOSSARY = (FOLDER / "questions_and_answers.md", FOLDER.parent / "INSTRUCTOR.md"), FOLDER / "glossary.md"
+LINK = re.compile(r'(?P<start>\]\((?:notebooks/)?(?P<lesson>\d\d_\w+)\.ipynb)#cell-id=[\w-]* "(?P<title>[^"]+)"\)')
+WORDS = "| English | 한국어 | meaning |"  # the head of a lesson's glossary
+GLOSSARY_HEAD = """# Glossary
+
+The words of the course, in English and Korean. The number is the lesson that says the word first; it opens its table.
+
+| English | 한국어 | meaning | lesson |
+|---|---|---|---|"""
 METADATA = {
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {
@@ -156,11 +168,69 @@ def check(source: Path) -> str:
     return "" if again == new else f"{target.name}: two builds differ:\n{differences(new, again)}"
 
 
+@functools.cache
+def read_headings(lesson: str) -> dict[str, str]:
+    """Return each heading of a lesson with the id of its cell; the first one where several have the same words."""
+    found: dict[str, str] = {}
+    for cell in read_source(FOLDER / "src" / f"{lesson}.py").cells:
+        for heading in re.findall(r"^#+ (.+)$", cell.source, re.MULTILINE) if cell.cell_type == "markdown" else []:
+            found.setdefault(heading, cell["id"])
+    return found
+
+
+def point_links(page: str) -> str:
+    """Return a page whose links lead to the cell with the heading that stands in the link's title.
+
+    In a lesson that it has just opened JupyterLab finds the id of a cell, but no heading that is not ASCII.
+    """
+
+    def point(link: re.Match) -> str:
+        headings = read_headings(link["lesson"])
+        if link["title"] not in headings:
+            raise SystemExit(f"{link['lesson']} has no heading {link['title']!r}, to which a page links")
+        return f'{link["start"]}#cell-id={headings[link["title"]]} "{link["title"]}")'
+
+    return LINK.sub(point, page)
+
+
+def read_words(source: Path) -> dict[str, str]:
+    """Return the glossary of a lesson: each English term with its row of glossary.md, which links to the table."""
+    lines = [line.removeprefix("#").strip() for line in source.read_text(encoding="utf-8").splitlines()]
+    if WORDS not in lines:
+        return {}
+    top = lines.index(WORDS)
+    heading = next(line for line in reversed(lines[:top]) if line.startswith("#")).lstrip("# ")
+    rows = {}
+    for line in takewhile(lambda line: line.startswith("|"), lines[top + 2 :]):
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if len(cells) != 3:
+            raise SystemExit(f"{source.name}: a row of the glossary needs three cells: {line}")
+        rows[cells[0]] = f'| {" | ".join(cells)} | [{source.stem[:2]}]({source.stem}.ipynb#cell-id= "{heading}") |'
+    return rows
+
+
+def glossary(sources: list[Path]) -> str:
+    """Return glossary.md: one row a term, from the first lesson that defines it, in the order of the alphabet."""
+    found: dict[str, str] = {}
+    for source in sorted(sources):
+        for term, row in read_words(source).items():
+            found.setdefault(term.casefold(), row)
+    return "\n".join([GLOSSARY_HEAD, *(found[term] for term in sorted(found)), ""])
+
+
+def pages(sources: list[Path]) -> dict[Path, str]:
+    """Return the pages beside the lessons with what this program writes in them: the glossary, and where links lead."""
+    built = [source for source in sources if (FOLDER / f"{source.stem}.ipynb").exists()]
+    texts = {page: page.read_text(encoding="utf-8") for page in PAGES} | {GLOSSARY: glossary(built)}
+    return {page: point_links(text) for page, text in texts.items()}
+
+
 def main() -> int:
     """Build or check the lessons named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("names", nargs="*", help="lessons by number or name; all if none is given")
     parser.add_argument("--check", action="store_true", help="write nothing, fail on a difference")
+    parser.add_argument("--pages", action="store_true", help="the pages beside the lessons alone")
     arguments = parser.parse_args()
     # Lesson 00 says what all the others teach, so it is built last.
     sources = sorted((FOLDER / "src").glob("*.py"), key=lambda source: (source.stem.startswith("00"), source.stem))
@@ -169,7 +239,7 @@ def main() -> int:
         print(f"no lesson is called {' or '.join(arguments.names)}; there are {[s.stem for s in sources]}")
         return 2
     failures = 0
-    for source in wanted:
+    for source in [] if arguments.pages else wanted:
         start, target = time.perf_counter(), FOLDER / f"{source.stem}.ipynb"
         if arguments.check:
             said = check(source)
@@ -178,6 +248,14 @@ def main() -> int:
             continue
         target.write_text(build(source), encoding="utf-8")
         print(f"{target.name}  {target.stat().st_size / 1e3:.0f} kB  {time.perf_counter() - start:.0f} s", flush=True)
+    for page, text in pages(sources).items():
+        if page.exists() and page.read_text(encoding="utf-8") == text:
+            continue
+        if arguments.check:
+            print(f"{page.name} is not what the lessons say: run python notebooks/build.py --pages", flush=True)
+            failures += 1
+        else:
+            page.write_text(text, encoding="utf-8")
     return min(failures, 1)
 
 

@@ -33,7 +33,7 @@ EXAMPLES = """examples:
 
 
 def copy_lessons(source: Path, target: Path) -> list[str]:
-    """Copy the lessons and their pictures from ``source`` to ``target``, never over a file that is there.
+    """Copy the lessons, pages and pictures from ``source`` to ``target``, never over what a learner wrote.
 
     Returns the lines to print: what was copied, and which lessons have a newer version than the learner's.
     """
@@ -49,6 +49,10 @@ def copy_lessons(source: Path, target: Path) -> list[str]:
             copied.append(lesson.stem)
         elif origins.get(lesson.name, "") not in ("", _sha256(lesson)):
             newer.append(lesson.stem)
+    for page in sorted(source.glob("*.md")):  # these follow the delivered ones until the learner writes into them
+        if not (mine := target / page.name).exists() or _sha256(mine) == origins.get(page.name):
+            shutil.copyfile(page, mine)
+            origins[page.name] = _sha256(page)
     if (source / "images").is_dir():  # shown by lessons, never edited: these follow the delivered ones
         shutil.copytree(source / "images", target / "images", dirs_exist_ok=True)
     (target / ORIGINS).write_text(json.dumps(origins, indent=1))

@@ -232,6 +232,18 @@ def test_copies_are_made_and_never_overwritten(lessons):
     assert copy_lessons(source, target) == ["Your lessons are in my_notebooks/; nothing was overwritten."]
 
 
+def test_pages_come_along_and_follow_until_the_learner_writes_into_them(lessons):
+    source, target = lessons
+    for text in ("delivered", "delivered later"):
+        (source / "words.md").write_text(text)
+        copy_lessons(source, target)
+        assert (target / "words.md").read_text() == text
+    (target / "words.md").write_text("my notes")
+    (source / "words.md").write_text("delivered last")
+    copy_lessons(source, target)
+    assert (target / "words.md").read_text() == "my notes"
+
+
 def test_a_newer_lesson_is_announced_not_forced(lessons):
     source, target = lessons
     copy_lessons(source, target)

@@ -1048,7 +1048,7 @@ drawn = {name: int((owl_drawn.labels == code).sum()) for name, code in KINDS.ite
 print("drawn in a mini-batch:  ", f"{drawn['positive']} positive, {drawn['background']} background")
 
 # %% [markdown] tags=["extra"]
-# The file gives boxes of objects, nothing else. Labels and mix are **made** while training, anew in every step.
+# The file gives boxes and classes of objects, nothing else. Labels and mix are **made** while training, anew in every step.
 # Blind draws are nearly all background. In section 5 a head found fewer positives that way after 150 steps, though its
 # accuracy was about the same. In the longer runs AP50 was no worse without the mix, but fewer right boxes got a score
 # of 0.5. The limits are choices, too: the one at 0.1 only drops easy background.

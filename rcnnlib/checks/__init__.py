@@ -49,6 +49,14 @@ from rcnnlib.checks.projection import (
 )
 from rcnnlib.checks.proposals import check_propose, check_suppressed_by, proposals, suppressed_by
 from rcnnlib.checks.rcnn import check_svm_label, check_warp, svm_label, warp_one
+from rcnnlib.checks.results import (
+    check_interval,
+    check_redrawn_recall,
+    check_speedups,
+    interval,
+    redrawn_recall,
+    speedups,
+)
 from rcnnlib.checks.roi_pooling import (
     bilinear,
     check_bilinear,
@@ -75,6 +83,14 @@ from rcnnlib.checks.training import (
     learning_rates,
     low_rank,
     speedup,
+)
+from rcnnlib.checks.training_faster import (
+    check_freeze_plan,
+    check_head_sample,
+    check_joint_gradient,
+    freeze_plan,
+    head_sample,
+    joint_gradient,
 )
 from rcnnlib.ops.box_coder import decode, encode
 from rcnnlib.ops.boxes import box_area, box_convert, box_iou
@@ -120,6 +136,12 @@ SOLUTIONS: dict[str, Callable[..., Any]] = {
     "my_learning_rate": learning_rates,
     "my_speedup": speedup,
     "my_low_rank": low_rank,
+    "my_head_sample": head_sample,
+    "my_freeze_plan": freeze_plan,
+    "my_joint_gradient": joint_gradient,
+    "my_speedups": speedups,
+    "my_redrawn_recall": redrawn_recall,
+    "my_interval": interval,
 }
 
 __all__ = [
@@ -144,8 +166,12 @@ __all__ = [
     "check_encode",
     "check_epoch_cost",
     "check_fill",
+    "check_freeze_plan",
+    "check_head_sample",
     "check_inside",
+    "check_interval",
     "check_iou",
+    "check_joint_gradient",
     "check_label_proposals",
     "check_learning_rate",
     "check_low_rank",
@@ -159,6 +185,7 @@ __all__ = [
     "check_pyramid",
     "check_recall",
     "check_receptive_field",
+    "check_redrawn_recall",
     "check_roi_pool",
     "check_roi_projection",
     "check_rpn_head",
@@ -167,13 +194,18 @@ __all__ = [
     "check_smooth_l1",
     "check_softmax",
     "check_speedup",
+    "check_speedups",
     "check_suppressed_by",
     "check_svm_label",
     "check_warp",
     "divide",
     "draw_sample",
     "epoch_cost",
+    "freeze_plan",
+    "head_sample",
     "inside",
+    "interval",
+    "joint_gradient",
     "label_proposals",
     "learning_rates",
     "low_rank",
@@ -189,10 +221,12 @@ __all__ = [
     "pyramid",
     "recall_at",
     "receptive_field",
+    "redrawn_recall",
     "roi_projection",
     "rpn_scores",
     "softmax",
     "speedup",
+    "speedups",
     "suppressed_by",
     "svm_label",
     "warp_one",

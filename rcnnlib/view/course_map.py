@@ -75,8 +75,8 @@ STEPS = (
             Lesson("11", "the RPN", "11_rpn", ("Q5",), points=("L13", "L15"), ready=True),
             Lesson("12", "RPN loss", "12_rpn_targets_and_loss", ("Q6",), points=("L18", "L19"), ready=True),
             Lesson("13", "NMS", "13_proposals_and_nms", ("Q7",), points=("L16", "L17"), ready=True),
-            Lesson("14", "training", "14_training_faster_rcnn", points=("L13", "L18b", "L20", "L21")),
-            Lesson("15", "results", "15_results_and_limits", points=("L22", "L23", "L24")),
+            Lesson("14", "training", "14_training_faster_rcnn", points=("L13", "L18b", "L20", "L21"), ready=True),
+            Lesson("15", "results", "15_results_and_limits", points=("L22", "L23", "L24"), ready=True),
         ),
     ),
     Step(
