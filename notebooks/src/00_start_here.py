@@ -485,7 +485,9 @@ course_map()
 # [12 RPN loss](12_rpn_targets_and_loss.ipynb) ·
 # [13 proposals and NMS](13_proposals_and_nms.ipynb) ·
 # [14 training Faster R-CNN](14_training_faster_rcnn.ipynb) ·
-# [15 results and limits](15_results_and_limits.ipynb)
+# [15 results and limits](15_results_and_limits.ipynb) ·
+# [16 your own data](16_your_own_data.ipynb) ·
+# [17 debug clinic](17_debug_clinic.ipynb)
 #
 # The course grew out of the notes of one student. These are the questions in those notes. Each gets its answer by an
 # experiment, in the lesson that is named with it.

@@ -16,6 +16,16 @@ from rcnnlib.checks.anchors import (
 )
 from rcnnlib.checks.box_coder import check_decode, check_encode
 from rcnnlib.checks.boxes import best_match, check_best_match, check_convert, check_iou
+from rcnnlib.checks.clinic import (
+    check_flat_scores,
+    check_head_boxes,
+    check_offset,
+    check_read_rows,
+    flat_scores,
+    head_boxes,
+    offset,
+    read_rows,
+)
 from rcnnlib.checks.contract import Case, Contract, Mistake
 from rcnnlib.checks.detections import (
     area_under_envelope,
@@ -38,6 +48,14 @@ from rcnnlib.checks.head_losses import (
     check_softmax,
     multi_task_loss,
     softmax,
+)
+from rcnnlib.checks.own_data import (
+    background_last,
+    check_background_last,
+    check_coco_boxes,
+    check_split,
+    coco_boxes,
+    split_by_group,
 )
 from rcnnlib.checks.projection import (
     check_pyramid,
@@ -98,6 +116,9 @@ from rcnnlib.ops.losses import smooth_l1
 from rcnnlib.ops.nms import nms
 
 SOLUTIONS: dict[str, Callable[..., Any]] = {
+    "my_coco_boxes": coco_boxes,
+    "my_split": split_by_group,
+    "my_background_last": background_last,
     "my_area": box_area,
     "my_anchors": make_anchors,
     "my_inside": inside,
@@ -142,6 +163,10 @@ SOLUTIONS: dict[str, Callable[..., Any]] = {
     "my_speedups": speedups,
     "my_redrawn_recall": redrawn_recall,
     "my_interval": interval,
+    "my_offset": offset,
+    "my_read_rows": read_rows,
+    "my_flat_scores": flat_scores,
+    "my_head_boxes": head_boxes,
 }
 
 __all__ = [
@@ -152,21 +177,26 @@ __all__ = [
     "anchor_loss",
     "anchor_scales",
     "area_under_envelope",
+    "background_last",
     "best_match",
     "bilinear",
     "check_anchor_scales",
     "check_anchors",
     "check_area",
     "check_average_precision",
+    "check_background_last",
     "check_best_match",
     "check_bilinear",
     "check_bins",
+    "check_coco_boxes",
     "check_convert",
     "check_decode",
     "check_encode",
     "check_epoch_cost",
     "check_fill",
+    "check_flat_scores",
     "check_freeze_plan",
+    "check_head_boxes",
     "check_head_sample",
     "check_inside",
     "check_interval",
@@ -180,9 +210,11 @@ __all__ = [
     "check_multi_task_loss",
     "check_nms",
     "check_objectness",
+    "check_offset",
     "check_precision_recall",
     "check_propose",
     "check_pyramid",
+    "check_read_rows",
     "check_recall",
     "check_receptive_field",
     "check_redrawn_recall",
@@ -195,13 +227,17 @@ __all__ = [
     "check_softmax",
     "check_speedup",
     "check_speedups",
+    "check_split",
     "check_suppressed_by",
     "check_svm_label",
     "check_warp",
+    "coco_boxes",
     "divide",
     "draw_sample",
     "epoch_cost",
+    "flat_scores",
     "freeze_plan",
+    "head_boxes",
     "head_sample",
     "inside",
     "interval",
@@ -214,11 +250,13 @@ __all__ = [
     "merge_rows",
     "multi_task_loss",
     "objectness",
+    "offset",
     "pair_fill",
     "pool_one",
     "precision_and_recall",
     "proposals",
     "pyramid",
+    "read_rows",
     "recall_at",
     "receptive_field",
     "redrawn_recall",
@@ -227,6 +265,7 @@ __all__ = [
     "softmax",
     "speedup",
     "speedups",
+    "split_by_group",
     "suppressed_by",
     "svm_label",
     "warp_one",
