@@ -469,7 +469,7 @@ from rcnnlib.view.course_map import course_map
 course_map()
 
 # %% [markdown] tags=["core"]
-# Full blue bars are in this version, the others are planned. Click to open one:
+# Each bar is a lesson. Click to open one:
 #
 # [01 boxes and IoU](01_boxes_and_iou.ipynb) ·
 # [02 Selective Search](02_selective_search.ipynb) ·

@@ -100,25 +100,25 @@ def where(question: str) -> list[Lesson]:
 
 
 def course_map() -> LessonFigure:
-    """Draw the staircase; a full blue bar is a lesson of this version, an empty one is planned."""
-    ready = [lesson.number for lesson in LESSONS if lesson.ready]
+    """Draw the staircase; a full blue bar is a lesson of this version, an empty one, if there is any, is planned."""
+    planned = [lesson.number for lesson in LESSONS if not lesson.ready]
     most = max(len(step.lessons) for step in STEPS)
     wide, high = len(STEPS) * COLUMN, RISE * len(STEPS) + most * (CHIP + GAP) + 84
     alt = f"{len(LESSONS)} lessons in {len(STEPS)} steps: {', '.join(step.name for step in STEPS)}. "
-    made, ax = figure(wide, high, alt=alt + f"In this version: {', '.join(ready)}; the rest is planned.")
+    made, ax = figure(wide, high, alt=alt + (f"Planned: {', '.join(planned)}." if planned else "All can be opened."))
     made.set_layout_engine("none")
     ax.set_position((0, 0, 1, 1))
     ax.set(xlim=(0, wide), ylim=(0, high))
     ax.set_axis_off()
     for column, step in enumerate(STEPS):
         _draw_step(ax, step, column * COLUMN, RISE * (column + 1))
-    _draw_legend(ax, 8, high - 34)
+    _draw_legend(ax, 8, high - 34, bars=bool(planned))
     return made
 
 
-def _draw_legend(ax: Axes, left: float, top: float) -> None:
-    """Say what a full bar, an empty bar and a Q mean."""
-    for row, (fill, text) in enumerate(((LINES[0], "in this version"), ("white", "planned"))):
+def _draw_legend(ax: Axes, left: float, top: float, *, bars: bool) -> None:
+    """Say what a full bar, an empty bar and a Q mean; without ``bars`` only the Q."""
+    for row, (fill, text) in enumerate(((LINES[0], "in this version"), ("white", "planned")) if bars else ()):
         shape = "round,pad=0,rounding_size=3"
         ax.add_patch(FancyBboxPatch((left, top - 24 * row), 26, 14, boxstyle=shape, fc=fill, ec=LINES[0], lw=1.2))
         ax.text(left + 34, top - 24 * row + 7, text, va="center", fontsize=9, color=INK)

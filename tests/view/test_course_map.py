@@ -45,7 +45,7 @@ def test_the_picture_holds_every_name_inside_its_border():
         place = texts[name].get_window_extent()
         assert 0 <= place.x0 < place.x1 <= image.width
         assert 0 <= place.y0 < place.y1 <= image.height
-    assert "In this version: 00, 01" in repr(made)
+    assert "18 lessons in 6 steps" in repr(made)
 
 
 def test_no_name_runs_into_the_questions_beside_it():
