@@ -423,7 +423,7 @@ for scales in (fitted, [48, 96, 192]):
 # hammer from another, so to be safe all hammers are one group.
 
 # %%
-groups = [re.sub(r"\d*\.jpg", "", name) for name in names]
+groups = [re.sub(r"\d*\.\w+$", "", name) for name in names]
 kinds = list(dict.fromkeys(groups))
 print(len(groups), "photos of", len(kinds), "kinds of things")
 
@@ -649,7 +649,7 @@ chosen = folder / names[int(held.nonzero()[-1, 0])]
 print(again.spec.classes, "·", chosen.name, "· found something:", len(found.boxes) > 0)
 
 # %%
-fig, ax = figure(460, 300, alt=f"{chosen.name} with what our own detector finds on it")
+fig, ax = figure(460, 240, alt=f"{chosen.name} with what our own detector finds on it")
 texts = [classes[label - 1] for label in found.labels.tolist()]
 draw_boxes(show_image(ax, found.image), found.boxes, kind="detection", labels=texts, scores=found.scores)
 fig
@@ -711,7 +711,7 @@ better = few[counts[-1]] > few[5] + 0.05
 fig, ax = figure(560, 270, alt=f"AP50 over the number of training photos; all better than 5: {better}")
 ax.plot(range(4), [few[count] for count in counts], color=LINES[0], marker="o")
 for place, count in enumerate(counts):
-    ax.text(place - 0.05, few[count] + 0.05, f"{few[count]:.2f}", ha="center")
+    ax.text(place, 0.03, f"{few[count]:.2f}", ha="center")
 ax.plot([3, 3], [low, high], color=LINES[0], linewidth=1.2, linestyle="-")
 ax.axhline(few[before], color=LINES[1], linestyle="--")
 name_line(ax, 3.1, few[before] + 0.04, "before", LINES[1])
