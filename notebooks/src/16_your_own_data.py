@@ -725,8 +725,7 @@ fig
 # thin line is longer than most of the differences in the figure. Do not choose between two settings by it.
 #
 # Try it: change the seed of the split in section 6 and run from there. When we did, five photos helped with seed 1 (a test of
-# nearly nothing but tools), and with seed 3 even all of them did not. **New individuals** help more than more photos of the
-# same ones.
+# nearly nothing but tools), and with seed 3 even all of them did not. So trust no single split of a few dozen photos.
 #
 # ## 9 · The same model in torchvision
 #
