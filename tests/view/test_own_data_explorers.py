@@ -89,6 +89,24 @@ def test_a_click_says_where_the_next_box_goes_and_it_stays_on_the_photo(labels):
     assert labels.canvas.boxes[2].tolist() == pytest.approx([24.8, 16.8, 39.2, 31.2])
 
 
+def test_deleting_a_box_leaves_the_class_of_the_next_alone(labels):
+    press(labels, "Add a box")
+    labels.controls["name"].value = "cat"
+    labels.canvas.selected = 0
+    press(labels, "Delete this box")
+    assert labels.canvas.labels == ["0 cat"]
+    assert labels.controls["name"].value == "cat"
+
+
+def test_the_message_goes_when_the_page_changes(labels):
+    for change in (lambda: press(labels, "Add a box"), lambda: labels.set(name="cat"), lambda: labels.set(selected=0)):
+        press(labels, "Save")
+        change()
+        assert bool(labels.message.value) == (labels.canvas.selected == 0)  # picking a box changes nothing
+    press(labels, "Delete this box")
+    assert labels.message.value == ""
+
+
 def test_delete_and_pick(labels):
     press(labels, "Add a box")
     labels.canvas.selected = 0

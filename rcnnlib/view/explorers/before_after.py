@@ -64,7 +64,9 @@ class BeforeAfter(Explorer):
     def draw(self, numbers: dict[str, Any]) -> None:
         """Show objects and detections; the picture travels only when it is another one."""
         photo = self.controls["photo"].value
-        kinds: list[Kind] = ["ground_truth"] * len(numbers["objects"]) + ["detection"] * len(numbers["boxes"])
+        truth: Kind = "ground_truth"
+        found: Kind = "detection"
+        kinds = [truth] * len(numbers["objects"]) + [found] * len(numbers["boxes"])
         boxes = torch.cat((numbers["objects"], numbers["boxes"]))
         labels = [""] * len(numbers["objects"]) + numbers["labels"]
         image = to_pixels(self.images[photo]) if photo != self.drawn else None

@@ -4,8 +4,7 @@
 holds that cannot be shown here (other photos, crowds, unreadable boxes, further fields) is kept as it is.
 Leaves out: outlines, and undoing (a deleted box is drawn anew).
 
-Shapes: N boxes on the photo
-Boxes are ``(x1, y1, x2, y2)`` in pixels of the photo.
+Shapes: N boxes on the photo, ``(x1, y1, x2, y2)`` in its pixels
 """
 
 import json
@@ -75,8 +74,7 @@ def read_work(file: Path, names: Sequence[str]) -> Work:
 
 
 def _is_box(box: Any) -> bool:
-    whole = isinstance(box, list) and len(box) == 4
-    return whole and all(isinstance(number, int | float) and math.isfinite(number) for number in box)
+    return isinstance(box, list) and len(box) == 4 and all(isinstance(n, int | float) and math.isfinite(n) for n in box)
 
 
 def to_coco(work: Work, sizes: Mapping[str, tuple[int, int]], class_names: Sequence[str]) -> dict[str, Any]:
@@ -166,7 +164,7 @@ class LabelBoxes(Explorer):
             FileNotFoundError: the folder holds no photo that can be read.
             ValueError: ``file`` exists and is no COCO file.
         """
-        self.folder, self.file, self.shown, self.picked = Path(folder), Path(file), -1, -1
+        self.folder, self.file, self.shown, self.picked, self.saved = Path(folder), Path(file), -1, -1, {}
         self.sizes, problems = read_photos(self.folder)
         if not self.sizes:
             raise FileNotFoundError(f"no photo in {folder}: put .jpg or .png files there, or give another folder")
@@ -175,9 +173,9 @@ class LabelBoxes(Explorer):
         for name, rows in (suggested or {}).items():
             if name in self.sizes and not self.work.boxes[name] and name not in self.work.empty:
                 self.work.boxes[name] += [Labelled(tuple(map(float, box)), label, {}) for box, label in rows]
-        old = [str(category.get("name")) for category in self.work.rest["categories"]]
-        new = [label for rows in (suggested or {}).values() for _, label in rows]
-        self.class_names = list(dict.fromkeys([*class_names, *old, *new]))
+        more = [str(category.get("name")) for category in self.work.rest["categories"]]
+        more += [label for rows in (suggested or {}).values() for _, label in rows]
+        self.class_names = list(dict.fromkeys([*class_names, *more]))
         self.compute = partial(label_boxes, names=self.names, work=self.work)
         self.message = Line(value="; ".join(problems))
         controls = {
@@ -204,8 +202,7 @@ class LabelBoxes(Explorer):
             image = read_image(self.folder / self.names[photo])
         except (FileNotFoundError, ValueError):
             self.message.value = f"{self.names[photo]} cannot be read any more"
-            width, height = self.sizes[self.names[photo]]
-            image = torch.full((3, height, width), 0.5)
+            image = torch.full((3, *reversed(self.sizes[self.names[photo]])), 0.5)
         return (image * 255).round().byte().permute(1, 2, 0)
 
     @property
@@ -233,12 +230,14 @@ class LabelBoxes(Explorer):
 
     def _show_rows(self, selected: int) -> None:
         """Bring the boxes of the photo to the canvas and pick one of them."""
+        held, self._held = self._held, True  # else the old class would be given to the box that is picked now
         boxes = [one.box for one in self.rows]
         self.canvas.clicked = None
         self.canvas.show(None, boxes, kinds="ground_truth", editable=range(len(boxes)))
         self.canvas.selected = self.picked = selected
         if selected >= 0:
             self.controls["name"].value = self.rows[selected].name
+        self._held = held
 
     def _take_over(self) -> None:
         """Keep what the learner did: boxes moved, another one picked, another class, nothing to label."""
@@ -254,8 +253,7 @@ class LabelBoxes(Explorer):
             rows[selected] = rows[selected]._replace(name=name.value)
         self.picked = selected
         self.controls["empty"].value &= not rows
-        keep = self.work.empty.add if self.controls["empty"].value else self.work.empty.discard
-        keep(self.names[self.shown])
+        (self.work.empty.add if self.controls["empty"].value else self.work.empty.discard)(self.names[self.shown])
 
     def add(self) -> None:
         """Add a box of the chosen class where the learner has clicked, else in the middle, and pick it."""
@@ -287,11 +285,13 @@ class LabelBoxes(Explorer):
         except OSError as error:
             self.message.value = f"NOT saved ({error.strerror}). Your boxes are still here: mend it and press Save."
             return
-        self.message.value = f"saved {self.file.name}: {self.numbers['for the file']}"
+        self.saved, self.message.value = content, f"saved {self.file.name}: {self.numbers['for the file']}"
 
     def draw(self, numbers: dict[str, Any]) -> None:
-        """Write number and class on each box."""
+        """Write number and class on each box; "saved" goes when it is no longer so."""
         self.canvas.labels = [f"{number} {one.name}" for number, one in enumerate(self.rows)]
+        if self.saved and self.saved != to_coco(self.work, self.sizes, self.class_names):
+            self.message.value, self.saved = "", {}  # what it says about the file no longer holds
 
     def tell(self, numbers: dict[str, Any]) -> str:
         """Say the counts in one line, then one line a box."""
