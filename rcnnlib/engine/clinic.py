@@ -36,8 +36,9 @@ from rcnnlib.ops.nms import ROUNDS, nms_padded
 from rcnnlib.types import Batch, Detections
 
 FILE = "clinic/clinic.json"
-CLASSES = ("circle", "square", "red triangle", "blue triangle")
-PAINT = {3: (0.85, 0.15, 0.15), 4: (0.15, 0.15, 0.85)}  # only the paint tells the two triangles apart
+CLASSES = ("circle", "square", "red triangle")
+SCENERY = 4  # a blue triangle, which is no object: only the paint tells it from a red one
+PAINT = {3: (0.85, 0.15, 0.15), SCENERY: (0.15, 0.15, 0.85)}
 RPN_OPTIONS = {"scales": (16, 32, 48), "ratios": (1.0,)}
 BUDGET = {"before": 200, "after": 100}  # of proposals, in training
 FEW = 20  # of them at test, so that a lame RPN is felt
@@ -47,9 +48,17 @@ SCHEDULE = Schedule(steps=1000, batch=4, rate=2e-3, warmup=20, drops=(0.8,))
 
 
 class Signs(Shapes):
-    """`Shapes` with four classes: circles and squares of any colour, red triangles and blue triangles."""
+    """`Shapes` with three classes: circles and squares of any colour, and red triangles. Blue triangles are scenery.
+
+    So a detector has to look at colours, to tell an object from the background.
+    """
 
     class_names = CLASSES
+
+    def __getitem__(self, index: int) -> Example:
+        example = super().__getitem__(index)
+        sign = example.labels != SCENERY
+        return example._replace(boxes=example.boxes[sign], labels=example.labels[sign])
 
     def _next_shape(self, random: np.random.Generator, ground: Float[np.ndarray, " 3"]) -> tuple:
         box, label, colour = super()._next_shape(random, ground)

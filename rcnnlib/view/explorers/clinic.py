@@ -21,7 +21,7 @@ from rcnnlib.view.canvas import Canvas, Chart
 from rcnnlib.view.explorers.base import Explorer, choice, slider
 from rcnnlib.view.plotting import LINES, LessonFigure, draw_boxes, figure, show_image
 
-NAMES = ("circle", "square", "red", "blue")  # short, for labels on small boxes
+NAMES = ("circle", "square", "triangle")  # short, for labels on small boxes
 ZOOM, GAP = 4, 8  # each pixel is drawn ZOOM times; pixels between the two pictures
 TERMS = ("rpn_class", "rpn_box", "head_class", "head_box")
 ERRORS = ("correct", "duplicate", "localisation", "confusion", "background", "missed")

@@ -28,10 +28,10 @@ def evidence(case: dict[str, Any], examples: list[Example]) -> dict[str, float]:
     """Return what a doctor measures in a stored case."""
     signs = case["vital signs"]
     ends = {f"{term} at the end": fmean(case["curves"][term][-LAST:]) for term in TERMS}
-    names, swapped, proposals = ([], [], [])
+    right, swapped, proposals = ([], [], [])
     for example, seen in zip(examples, case["pictures"], strict=True):
-        names += _names(seen["detections"], example)
-        swapped += _names(seen["colours swapped"], example)
+        right += _right(seen["detections"], example)
+        swapped += _right(seen["colours swapped"], example)
         boxes = torch.tensor(seen["proposals"]["boxes"]).reshape(-1, 4)[: len(example.boxes)]
         row = box_iou(boxes, example.boxes).argmax(1)
         proposals += ((boxes - example.boxes[row]).unflatten(1, (2, 2)).mean(1)).tolist()
@@ -39,23 +39,24 @@ def evidence(case: dict[str, Any], examples: list[Example]) -> dict[str, float]:
         "AP50": signs["AP50"],
         "AP75": signs["AP75"],
         "recall of proposals": signs["recall of 20 proposals"][0],
+        "recall at IoU 0.7": signs["recall of 20 proposals"][1],
         "duplicates": signs["errors"]["duplicate"],
         "badly boxed": signs["errors"]["localisation"] + signs["errors"]["background"],
         "wrong names": signs["errors"]["confusion"],
-        "right names": fmean(names) if names else 0.0,
-        "right names, colours swapped": fmean(swapped) if swapped else 0.0,
+        "right boxes": sum(right),
+        "right boxes, colours swapped": sum(swapped),
         "classes never found": sum(ap < 0.05 for ap in signs["AP50 of each class"]),
         "proposals off along x": median(x for x, _ in proposals),
         "mean score": signs["mean score"],
     }
 
 
-def _names(found: dict[str, list], example: Example) -> list[bool]:
-    """Say for each good detection whether it has the name of the object that it overlaps most."""
+def _right(found: dict[str, list], example: Example) -> list[bool]:
+    """Say for each good detection whether it fits an object (IoU of 0.5 or more) and has its name."""
     good = torch.tensor(found["scores"]) >= LEAST
     boxes = torch.tensor(found["boxes"]).reshape(-1, 4)[good]
-    row = box_iou(boxes, example.boxes).argmax(1)
-    return (torch.tensor(found["labels"], dtype=torch.int64)[good] == example.labels[row]).tolist()
+    iou, row = box_iou(boxes, example.boxes).max(dim=1)
+    return ((iou >= 0.5) & (torch.tensor(found["labels"], dtype=torch.int64)[good] == example.labels[row])).tolist()
 
 
 class Prediction(NamedTuple):
@@ -71,20 +72,20 @@ PREDICTIONS = {
         "the last name is never used, and every name is one too low", ("classes never found", "wrong names")
     ),
     "x and y swapped": Prediction(
-        "both curves of the RPN stay high, and nothing is found",
-        ("rpn_class at the end", "rpn_box at the end", "mean score"),
+        "all four curves stay high, and nothing is found",
+        ("rpn_class at the end", "head_class at the end", "mean score"),
     ),
     "NMS before decode": Prediction("good boxes come in copies", ("duplicates", "badly boxed")),
     "blue and red swapped": Prediction(
-        "names change with the colours, as far as the network looks at them; look at the pictures",
-        ("right names", "right names, colours swapped"),
+        "what depends on colour goes wrong, and swapping the colours once more mends it",
+        ("right boxes", "right boxes, colours swapped"),
     ),
     "scores reshaped without permute": Prediction(
-        "rpn_class stays highest of all, and the few boxes found are good",
-        ("rpn_class at the end", "badly boxed", "mean score"),
+        "rpn_class alone stays very high, and the few boxes found fit",
+        ("rpn_class at the end", "head_class at the end", "badly boxed"),
     ),
     "anchors half a stride off": Prediction(
-        "proposals stand off to one side, and AP75 falls before AP50", ("proposals off along x", "AP50", "AP75")
+        "proposals stand off to one side, and fit worse", ("proposals off along x", "recall at IoU 0.7")
     ),
     "ignored anchors count as negative": Prediction(
         "rpn_class stays some times too high, and boxes hardly suffer", ("rpn_class at the end", "AP50")

@@ -23,6 +23,7 @@ from rcnnlib.view.plotting import LINES, STYLES
 
 WHAT = ("detections", "proposals", "loader's boxes")
 LEAST = 0.5  # score of a detection that takes part
+GOOD = 0.5  # IoU from which a box fits
 ZOOM = 4
 REACH = 8  # pixels of shift, to each side
 
@@ -68,7 +69,7 @@ def probe(
     examples: list[Example],
 ) -> dict[str, Any]:
     """Return the mean IoU of moved boxes with the object that each overlaps most, over all shown pictures, and the
-    share of right names; ``curve`` is that mean for every shift along x.
+    share that is right: IoU of 0.5 or more, and its name. ``curve`` is that mean for every shift along x.
     """
     found = boxes_of(clinic, examples, patient, what, colours)
 
@@ -81,14 +82,14 @@ def probe(
     right = []
     for (boxes, labels), example in zip(found, examples, strict=True):
         if len(boxes):
-            row = box_iou(_moved(boxes, dx, dy, axes), example.boxes).argmax(1)
-            right += (labels == example.labels[row]).tolist()
+            iou, row = box_iou(_moved(boxes, dx, dy, axes), example.boxes).max(dim=1)
+            right += ((iou >= GOOD) & (labels == example.labels[row])).tolist()
     shifts = range(-REACH, REACH + 1)
     curve = [ious(shift).mean().item() if len(right) else 0.0 for shift in shifts]
     return {
         "boxes": len(right),
         "mean IoU": curve[dx + REACH],
-        "right names": sum(right) / len(right) if right else 0.0,
+        "right": sum(right) / len(right) if right else 0.0,
         "best dx": shifts[max(range(len(curve)), key=curve.__getitem__)],
         "curve": curve,
         "here": _moved(found[picture][0], dx, dy, axes),
@@ -138,10 +139,10 @@ class Probe(Explorer):
         self.mark.set_data([state["dx"]], [numbers["mean IoU"]])
 
     def tell(self, numbers: dict[str, Any]) -> str:
-        """Say how well the boxes fit, and how many names are right."""
+        """Say how well the boxes fit, and how many are right, name included."""
         if not numbers["boxes"]:
             return "no box with a score of 0.5 or more"
-        names = "" if self.state["what"] == WHAT[1] else f" · right names {numbers['right names']:.0%}"
+        names = "" if self.state["what"] == WHAT[1] else f" · right box and name {numbers['right']:.0%}"
         return (
             f"{numbers['boxes']} boxes on six pictures · mean IoU {numbers['mean IoU']:.2f}{names}\n"
             f"along x the best shift is {numbers['best dx']:+d}"
