@@ -126,7 +126,8 @@ assert all(rows["with RPN"][1] < rows["with RPN"][0] for rows in milliseconds.va
 #
 # Two detectors are measured, and one has the higher AP. Is it better? Two things could have been otherwise.
 #
-# 1. **The seed**: the first weights, and the order of the pictures. So we train each condition with five seeds.
+# 1. **The seed**: the first weights, and the order of the pictures. So we train each condition with several seeds,
+#    mostly five.
 #    All conditions of one seed share it. They are *pairs*.
 # 2. **The test set.** Ours has 150 scenes. That sounds large. Look who is in them:
 
@@ -469,11 +470,13 @@ assert all(result.difference(*pair).seen for pair in few)
 # one more chance for a false detection.
 #
 # **And when the trunk learns, too?** So far it was frozen. Now both detectors train whole, for equally many steps on the
-# same scenes: Fast R-CNN on Selective Search's boxes, Faster R-CNN on those of its own RPN.
+# same scenes: Fast R-CNN on Selective Search's boxes, Faster R-CNN on those of its own RPN. Such a run takes minutes, so
+# there are fewer seeds: the head of the table says how many.
 
 # %%
 whole = read_result("fast_vs_faster")
-papers["fast_vs_faster"] = Paper("Faster R-CNN, Table 3, VGG16", {"Fast R-CNN": 66.9, "Faster R-CNN": 69.9})
+points = {"Fast R-CNN": 66.9, "Faster R-CNN": 69.9}
+papers["fast_vs_faster"] = Paper("Faster R-CNN, Table 3, VGG16", points)
 print(whole.table("AP50", "AP"), "\n")
 print(verdicts(whole, papers["fast_vs_faster"], [("Faster R-CNN", "Fast R-CNN")]))
 assert abs(whole.difference("Faster R-CNN", "Fast R-CNN").mean) < 0.04
@@ -566,7 +569,8 @@ show("anchors", "3 scales, 3 ratios")
 anchors = read_result("anchors").values
 few = anchors["1 scale, 1 ratio"]["recall 0.7 at 300"]
 many = anchors["3 scales, 3 ratios"]["recall 0.7 at 300"]
-print(f"recall at IoU 0.7: {sum(few) / len(few):.2f} with 1 x 1, {sum(many) / len(many):.2f} with 3 x 3")
+print(f"recall at IoU 0.7 with 1 x 1: {sum(few) / len(few):.2f}")
+print(f"recall at IoU 0.7 with 3 x 3: {sum(many) / len(many):.2f}")
 assert max(few) < min(many)
 assert read_result("anchors").difference("3 scales, 3 ratios", "1 scale, 1 ratio").high < 0
 
@@ -689,7 +693,7 @@ predict(
 # much longer.
 
 # %% rows="L24 experiment"
-print(f"{'':<14}{'regions':>8}{'search':>9}{'network':>9}{'training':>11}{'AP50 Scrapbook / Wild':>24}")
+print(" " * 15 + "regions   search  network   training   AP50 Scrapbook / Wild")
 for name in times:
     search = mean(name, "proposals s")
     network = mean(name, "total s") - search

@@ -64,7 +64,8 @@ def verdicts(result: Result, paper: Paper | None, pairs: Sequence[tuple[str, str
     """Return a table to print: each pair with the paper's difference, ours with its interval, and the verdict."""
     rows = compare(result, paper, pairs, figure)
     wide, column = max(len(name) for name, *_ in rows) + 2, 7 if paper else 0
-    lines = [f"{'':<{wide}}{'paper'[:column]:<{column}}{'ours, ' + figure:<27}verdict"]
+    title = f"ours, {figure}, {len(result.values[pairs[0][0]][figure])} seeds"
+    lines = [f"{'':<{wide}}{'paper'[:column]:<{column}}{title:<27}verdict"]
     for name, gap, ours, said in rows:
         between = f"{ours.mean:+.3f} ({ours.low:+.3f} to {ours.high:+.3f})"
         lines.append(f"{name:<{wide}}{gap[:column]:<{column}}{between:<27}{said}")
