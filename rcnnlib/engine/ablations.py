@@ -18,8 +18,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rcnnlib.engine.evaluation import to_records
 from rcnnlib.engine.metrics import Record, proposal_recall, voc_map
-from rcnnlib.engine.recipes import COMPACT, SCALES, open_data
+from rcnnlib.engine.recipes import COMPACT, SCALES
 from rcnnlib.engine.schedules import Schedule
 from rcnnlib.engine.stored import StoredFeatures, fit
 from rcnnlib.engine.studies import CLASSES, SHORT, Figures, figures_of, stored_scenes
@@ -37,34 +38,25 @@ ALL = 10_000  # more regions than any picture has
 # --- pictures, truth, figures ----------------------------------------------------------------------------------------
 
 
-@cache
-def stored_test(split: str = "test") -> StoredFeatures:
-    """Return the maps of the test scenes of Scrapbook, with their Selective Search boxes."""
-    trunk = backbone("squeezenet", pretrained=True).eval()
-    return StoredFeatures(trunk, open_data("scrapbook_selective_search", split), progress=True)
-
-
 @torch.inference_mode()
 def detect(
     head: RoIHead, regions: Sequence[Float[Tensor, "_ 4"]], *, split: str = "test", moved: bool = True
 ) -> list[Record]:
     """Send regions of every scene through a head; without ``moved`` each detection is the region as it came."""
-    records, stored = [], stored_test(split)
+    records, stored = [], stored_scenes(split)
     head.eval()
     for (maps, _), (example, _), boxes in zip(stored.maps, stored.examples, regions, strict=True):
         sizes = torch.tensor([example.image.shape[-2:]], dtype=torch.float32)
         scores, deltas = head(head.pool(maps[None].float(), boxes[None], sizes))
         exists = torch.ones(1, len(boxes), dtype=torch.bool)
         found = head.detect(boxes[None], exists, scores, deltas if moved else 0 * deltas, sizes, rounds=BLOCK)
-        rows = found.valid[0]
-        seen = (found.boxes[0][rows], found.scores[0][rows], found.labels[0][rows])
-        records.append(Record(example.id, *seen, example.boxes, example.labels, example.ignore))
+        records += to_records([example], found)
     return records
 
 
 def searched(count: int = ALL, *, split: str = "test") -> list[Float[Tensor, "_ 4"]]:
     """Return the first boxes of Selective Search for each scene."""
-    return [example.proposals[:count] for example, _ in stored_test(split).examples]
+    return [example.proposals[:count] for example, _ in stored_scenes(split).examples]
 
 
 @torch.inference_mode()
@@ -82,7 +74,8 @@ def proposed(
     rpn.after, rpn.before = count, max(count, rpn.before)
     if not (nms and ranked):
         rpn.nms_threshold = math.inf  # no overlap is above it
-    for (maps, _), (example, _) in zip(stored_test(split).maps, stored_test(split).examples, strict=True):
+    stored = stored_scenes(split)
+    for (maps, _), (example, _) in zip(stored.maps, stored.examples, strict=True):
         sizes = torch.tensor([example.image.shape[-2:]], dtype=torch.float32)
         anchors, scores, deltas = rpn(maps[None].float())
         if not ranked:
@@ -94,7 +87,7 @@ def proposed(
 
 def recalls_of(regions: Sequence[Float[Tensor, "_ 4"]], *, split: str = "test") -> Figures:
     """Return which part of the objects some region overlaps, at several IoUs."""
-    truths = [example.boxes for example, _ in stored_test(split).examples]
+    truths = [example.boxes for example, _ in stored_scenes(split).examples]
     found = proposal_recall(regions, truths, thresholds=torch.tensor(RECALLS)).tolist()
     return {f"recall {iou}": each for iou, each in zip(RECALLS, found, strict=True)}
 

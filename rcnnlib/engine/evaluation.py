@@ -74,15 +74,21 @@ def run(
             examples = [dataset[index] for index in range(start, min(start + batch_size, len(dataset)))]
             seen = [resize(example, longer_side) if longer_side else example for example in examples]
             batch = collate(seen, seed=0, epoch=0, noise_length=1).to(device)
-            records += _records(examples, predict(model, batch).to_original(batch))
+            photos = [example._replace(**_in_photo_pixels(example)) for example in examples]
+            records += to_records(photos, predict(model, batch).to_original(batch))
     finally:
         for module, mode in modes:
             module.training = mode
     return records
 
 
-def _records(examples: Sequence[Example], found: Detections) -> list[Record]:
-    """Put detections and truth of each picture side by side, without the padding."""
+def _in_photo_pixels(example: Example) -> dict[str, torch.Tensor]:
+    scale = example.scale.repeat(2)
+    return {"boxes": example.boxes / scale, "ignore": example.ignore / scale}
+
+
+def to_records(examples: Sequence[Example], found: Detections) -> list[Record]:
+    """Put detections and truth of each picture side by side, without the padding; both are in the same pixels."""
     boxes, scores, labels, valid = (tensor.cpu() for tensor in found[:4])
     return [
         Record(
@@ -90,9 +96,9 @@ def _records(examples: Sequence[Example], found: Detections) -> list[Record]:
             boxes=boxes[row][valid[row]],
             scores=scores[row][valid[row]],
             labels=labels[row][valid[row]],
-            truth=example.boxes / example.scale.repeat(2),
+            truth=example.boxes,
             truth_labels=example.labels,
-            ignore=example.ignore / example.scale.repeat(2),
+            ignore=example.ignore,
         )
         for row, example in enumerate(examples)
     ]

@@ -23,7 +23,7 @@ from rcnnlib.datasets.coco import scrapbook, scrapbook_cutouts
 from rcnnlib.datasets.transforms import Example, collate, pad, resize
 from rcnnlib.engine.benchmark_models import stage_seconds
 from rcnnlib.engine.bootstrap import draw_individuals, mean_ap
-from rcnnlib.engine.evaluation import evaluate
+from rcnnlib.engine.evaluation import evaluate, to_records
 from rcnnlib.engine.metrics import Record, proposal_recall, voc_map
 from rcnnlib.engine.recipes import SCALES, open_data, proposals_of
 from rcnnlib.engine.schedules import Schedule
@@ -47,10 +47,10 @@ SHORT = Schedule(steps=800, warmup=50)
 
 
 @cache
-def stored_scenes() -> StoredFeatures:
-    """Return the maps of the 600 training scenes of Scrapbook, with their Selective Search boxes."""
+def stored_scenes(split: str = "train") -> StoredFeatures:
+    """Return the maps of the scenes of Scrapbook, with their Selective Search boxes."""
     trunk = backbone("squeezenet", pretrained=True).eval()
-    return StoredFeatures(trunk, open_data("scrapbook_selective_search", "train"), progress=True)
+    return StoredFeatures(trunk, open_data("scrapbook_selective_search", split), progress=True)
 
 
 # --- sampling_mix ----------------------------------------------------------------------------------------------------
@@ -241,9 +241,8 @@ def rcnn_regions(condition: str, seed: int, folder: Path) -> Figures:
         sizes = torch.tensor([example.image.shape[-2:]], dtype=torch.float32)
         exists = torch.ones(boxes.shape[:2], dtype=torch.bool)
         found = model.head.detect(boxes, exists, scores[:, :count], deltas[:, :count], sizes, rounds=BLOCK)
-        rows, seconds = found.valid[0], seconds + each * boxes.shape[1]
-        seen = (found.boxes[0][rows], found.scores[0][rows], found.labels[0][rows])
-        records.append(Record(example.id, *seen, example.boxes, example.labels, example.ignore))
+        seconds += each * boxes.shape[1]
+        records += to_records([example], found)
     truths, regions = [one.example.boxes for one in photos], [one.example.proposals for one in photos]
     recall = proposal_recall(regions, truths, thresholds=torch.tensor([0.5]), count=count)
     figures = {"AP50": voc_map(records, CLASSES)["mean"], "recall": float(recall[0])}

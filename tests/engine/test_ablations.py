@@ -23,8 +23,7 @@ def scenes():
 @pytest.fixture
 def stored(scenes, monkeypatch):
     for module in (ablations, studies):
-        monkeypatch.setattr(module, "stored_scenes", lambda: scenes)
-    monkeypatch.setattr(ablations, "stored_test", lambda split="test": scenes)
+        monkeypatch.setattr(module, "stored_scenes", lambda split="train": scenes)
     monkeypatch.setattr(ablations, "SHORT", FEW)
     monkeypatch.setattr(ablations_extra, "SHORT", FEW)
     for cached in ("trained_rpn", "trained_head"):

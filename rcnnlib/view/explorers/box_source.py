@@ -16,6 +16,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rcnnlib.datasets.transforms import Example, collate, resize
+from rcnnlib.engine.evaluation import to_records
 from rcnnlib.engine.metrics import Record, error_kinds
 from rcnnlib.models.faster_rcnn import FasterRCNN
 from rcnnlib.ops.boxes import box_iou
@@ -60,9 +61,7 @@ def detect(one: Prepared, regions: Float[Tensor, "P 4"], *, model: FasterRCNN) -
     scores, deltas = head(head.pool(one.features, regions[None], sizes))
     exists = torch.ones(1, len(regions), dtype=torch.bool)
     found = head.detect(regions[None], exists, scores, deltas, sizes, rounds=BLOCK).to_original(one.batch)
-    rows = found.valid[0]
-    seen = (found.boxes[0][rows], found.scores[0][rows], found.labels[0][rows])
-    return Record(one.photo.id, *seen, one.photo.boxes, one.photo.labels, one.photo.ignore)
+    return to_records([one.photo], found)[0]
 
 
 def best_overlap(boxes: Float[Tensor, "P 4"], objects: Float[Tensor, "G 4"]) -> Float[Tensor, " P"]:

@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from rcnnlib.datasets.transforms import Example, collate
+from rcnnlib.engine.evaluation import to_records
 from rcnnlib.engine.metrics import Record, error_kinds
 from rcnnlib.models.faster_rcnn import FasterRCNN
 from rcnnlib.ops.nms import BLOCK
@@ -45,9 +46,7 @@ def judge(
         batch = collate([one], seed=0, epoch=0, noise_length=1)
         told = head(head.pool(trunk(batch.images, batch.sizes), given.boxes, batch.sizes))
         found = head.detect(given.boxes, given.valid, *told, batch.sizes, rounds=BLOCK)
-        rows = found.valid[0]
-        seen = (found.boxes[0][rows], found.scores[0][rows], found.labels[0][rows])
-        records.append(Record(one.id, *seen, one.boxes, one.labels, one.ignore))
+        records += to_records([one], found)
     return records
 
 
