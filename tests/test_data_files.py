@@ -1,5 +1,6 @@
 """The data files are whole, honest and small enough: what ``data/`` promises, held against what lies there."""
 
+import copy
 import csv
 import fnmatch
 import importlib
@@ -95,6 +96,24 @@ def test_the_table_of_detectors_says_what_their_cards_say(build):
     made = build("weights_table").table(DATA / "weights")
     assert made in text, "run `python data/build/weights_table.py`"
     assert made.count("\n") > 1
+
+
+def test_a_card_gains_what_other_seeds_gave(build):
+    seeds, table = build("card_seeds"), build("weights_table")
+    card = read("weights/faster_rcnn_scrapbook.json") | {"other_seeds": {}}
+    other = copy.deepcopy(card) | {"seed": 2, "seconds": 9}
+    other["figures"]["wild_test"] |= {"AP50": 0.25, "AP": 0.125}
+    both = seeds.with_seed(seeds.with_seed(card, other), other | {"seed": 1})
+    assert list(both["other_seeds"]) == ["1", "2"]
+    assert both["other_seeds"]["2"]["seconds"] == 9
+    assert both["other_seeds"]["2"]["figures"]["wild_test"] == {"AP": 0.125, "AP50": 0.25}
+    assert both["figures"] == card["figures"]
+    before, after = table.row(card).split(" | "), table.row(both).split(" | ")
+    assert [cell for cell in after if cell not in before][1] == f"{before[5]}; 0.250; 0.250"
+    with pytest.raises(SystemExit, match="are those of seed 0; train with another"):
+        seeds.with_seed(card, other | {"seed": 0})
+    with pytest.raises(SystemExit, match=r"steps: the card has .*12000.*, the other run .*60"):
+        seeds.with_seed(card, other | {"steps": {"joint": 60}})
 
 
 # Credits

@@ -13,10 +13,19 @@ HEAD = "| file | minutes | parameters | MB | Scrapbook test | Wild | Treetops te
 SETS = ("scrapbook_test", "wild_test", "treetops_test")
 
 
+def cell(card: dict, name: str) -> str:
+    """Return AP50 on one set, in brackets COCO's AP, and then AP50 of the other seeds; nothing if not measured."""
+    if name not in card["figures"]:
+        return ""
+    found, others = card["figures"][name], card.get("other_seeds", {}).values()
+    return "; ".join(
+        [f"{found['AP50']:.3f} ({found['AP']:.3f})", *(f"{other['figures'][name]['AP50']:.3f}" for other in others)]
+    )
+
+
 def row(card: dict) -> str:
-    """Return the line of one detector: AP50, and in brackets COCO's AP, on each set that it was measured on."""
-    found = card["figures"]
-    figures = [f"{found[name]['AP50']:.3f} ({found[name]['AP']:.3f})" if name in found else "" for name in SETS]
+    """Return the line of one detector."""
+    figures = [cell(card, name) for name in SETS]
     size = [f"{card['seconds'] / 60:.0f}", f"{card['parameters']:,}", f"{card['bytes'] / 1e6:.1f}"]
     return " | ".join([f"| `{card['recipe']}`", *size, *figures, f"{card['sha256'][:12]} |"])
 
