@@ -214,7 +214,9 @@ def glossary(sources: list[Path]) -> str:
     found: dict[str, str] = {}
     for source in sorted(sources):
         for term, row in read_words(source).items():
-            found.setdefault(term.casefold(), row)
+            first = found.setdefault(term.casefold(), row)
+            if (here := row.split(" | ")[1]) != (before := first.split(" | ")[1]):
+                raise SystemExit(f"{source.name}: {term} is {here} here and {before} in an earlier lesson; choose one")
     return "\n".join([GLOSSARY_HEAD, *(found[term] for term in sorted(found)), ""])
 
 

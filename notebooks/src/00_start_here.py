@@ -664,7 +664,7 @@ fig
 # | bounding box | 바운딩 박스 | a rectangle around a thing |
 # | ground truth | 정답 (실제값) | what a person drew |
 # | crop | 크롭, 잘라낸 영역 | the pixels inside a box |
-# | IoU | 교집합/합집합 비율 | how well two boxes agree, 0 to 1 |
+# | IoU | 교집합 ÷ 합집합 | how well two boxes agree, 0 to 1 |
 # | probability | 확률 | how sure, 0 to 1 |
 # | feature map | 특징 맵 | what the network computed, cell by cell |
 # | channel | 채널 | one of the 512 numbers of a cell |

@@ -930,8 +930,8 @@ for value, name in word.items():
 #
 # | English | 한국어 | meaning |
 # |---|---|---|
-# | bounding box | 경계 상자 (박스) | an upright rectangle around an object |
-# | ground truth | 정답 | the box that people drew |
+# | bounding box | 바운딩 박스 | an upright rectangle around an object |
+# | ground truth | 정답 (실제값) | the box that people drew |
 # | detection | 검출 결과 | the box that a detector gives |
 # | intersection | 교집합 | what both boxes cover |
 # | union | 합집합 | what at least one box covers |

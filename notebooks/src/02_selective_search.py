@@ -1025,7 +1025,7 @@ print(f"{len(large)} photos: {counts.min():.0f} to {counts.max():.0f} boxes, mea
 # | greedy | 탐욕적 | always the best step now, no way back |
 # | hierarchy, tree | 계층, 트리 | which regions were merged into which |
 # | recall | 재현율 | the part of the objects that is found |
-# | ground truth | 정답 | the box that people drew |
+# | ground truth | 정답 (실제값) | the box that people drew |
 #
 # ## References
 #

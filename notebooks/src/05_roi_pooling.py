@@ -986,7 +986,7 @@ print(len(regions), "regions of one photo, pooled into", tuple(grids.shape[2:]),
 # | cell | 셀 | one place of the map; it stands for 16 x 16 pixels |
 # | RoI (region of interest) | 관심 영역 | a box on the map |
 # | target grid | 목표 격자 | the fixed grid that comes out, 7 x 7 |
-# | bin | 구간 (bin) | the cells that become one number of the target |
+# | bin | 빈 (칸) | the cells that become one number of the target |
 # | RoI pooling | RoI 풀링 | the maximum of each bin |
 # | floor, ceil | 내림, 올림 | round down, round up |
 # | gradient | 기울기 | how the loss would change with a number |

@@ -1084,7 +1084,7 @@ shortcomings("Fast R-CNN")
 # | target normalisation | 타깃 정규화 | dividing the targets by their spread |
 # | smooth L1 | 스무스 L1 | parabola near 0, line outside |
 # | outlier | 이상치 | one error much larger than the others |
-# | gradient | 기울기, 그래디언트 | the slope of the loss; what pulls at the weights |
+# | gradient | 기울기 | the slope of the loss; what pulls at the weights |
 # | cross entropy | 교차 엔트로피 | -log of the probability of the right label |
 # | multi-task loss | 다중 작업 손실, 멀티태스크 손실 | one sum for two tasks |
 # | hinge loss | 힌지 손실 | the loss of an SVM |

@@ -1109,7 +1109,7 @@ for name, owners in (("R-CNN", rcnn.pictures), ("Fast R-CNN", fast_owners)):
 # | realised mix | 실제 비율 | the mix that a batch really has |
 # | noise | 난수 | a random number for each proposal |
 # | seed | 시드 | the number from which random numbers are computed |
-# | hard negative | 어려운 음성 (hard negative) | background that the head takes for an object |
+# | hard negative | 하드 네거티브 (구별하기 어려운 배경) | background that the head takes for an object |
 # | recall | 재현율 | the share of the objects (or positives) that is found |
 # | hierarchical sampling | 계층적 샘플링 | first draw images, then RoIs of them |
 # | intraclass correlation | 급내 상관 | how alike the members of one group are |

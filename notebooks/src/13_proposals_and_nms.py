@@ -390,7 +390,7 @@ for threshold in (0.7, 0.8):
 # its IoU with bb1, 0.625, is not above 0.7. It is kept for good only when it wins a round itself: all better boxes near
 # it are gone, or overlap it too little, or (in the head) have another class.
 #
-# > **답.** bb1과의 IoU가 0.625로 임계값 0.7을 넘지 않으므로 bb4는 bb1의 라운드에서 지워지지 않지만, 최종적으로 살아남은 것이
+# > **답.** bb1과의 IoU가 0.625로 임곗값 0.7을 넘지 않으므로 bb4는 bb1의 라운드에서 지워지지 않지만, 최종적으로 살아남은 것이
 # > 아니라 아직 자기 차례를 기다리는 상태이며, 실제로 다음 라운드에서 bb3(IoU 0.75)이 bb4를 지웁니다. 클래스가 다른 박스끼리
 # > 서로 지우지 않는 것은 헤드의 NMS에서만이며, RPN에는 클래스가 없습니다.
 
@@ -601,12 +601,12 @@ for name, (theirs, own) in rows.items():
 #
 # | English | 한국어 | meaning |
 # |---|---|---|
-# | proposal | 영역 제안 | a box that may hold an object |
+# | proposal | 후보 영역 | a box that may hold an object |
 # | top-N | 상위 N개 | the N best by score |
 # | decode | 디코딩 (보정 적용) | apply four corrections to an anchor |
 # | clip | 잘라내기 | cut a box off at the border |
 # | non-maximum suppression (NMS) | 비최대 억제 | strike boxes that overlap a better one |
-# | threshold | 임계값 | the IoU above which a box is struck |
+# | threshold | 임곗값 | the IoU above which a box is struck |
 # | survivor | 살아남은 박스 | a box that nobody has struck |
 # | objectness | 객체성 (물체일 확률) | the probability that a box holds an object |
 # | recall | 재현율 | the part of the objects that is reached |

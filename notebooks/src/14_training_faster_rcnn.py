@@ -89,10 +89,10 @@ def print_difference(method):
 print_difference("stages")
 
 # %% [markdown] tags=["core"]
-# Read it from `features` on. Two lines are exchanged: `proposals = given_proposals(regions)` became
-# `self.rpn(features)` and `self.rpn.propose(...)`. So the argument `regions` is gone. (The line with `settled` says whether
-# the RPN's NMS had enough rounds, lesson 13.) Pooling, head and `detect` are the same. One setting differs where the two are
-# built: the head's `background_low`. Section 2 is about it.
+# Read it from `features` on. Two lines are exchanged: `no_anchors` and `given_proposals(regions)` became `self.rpn(features)`
+# and `self.rpn.propose(...)`. So the argument `regions` is gone. (The line with `settled` is bookkeeping: did the fast NMS
+# ask its blocks often enough? Here `rounds=BLOCK` makes sure of it.) Pooling, head and `detect` are the same. One setting
+# differs where the two are built: the head's `background_low`. Section 2 is about it.
 #
 # **The two differ only in where the boxes come from.** Let us test that. We take a trained Faster R-CNN and build a Fast R-CNN
 # around *the same trunk and the same head*.
@@ -102,8 +102,6 @@ detector = load_weights("faster_rcnn_scrapbook")
 model, names = detector.model, detector.spec.classes
 fast = FastRCNN(model.trunk, len(names))
 fast.head = model.head
-
-# %%
 photos = WithProposals(wild(), selective_search_boxes("wild"))
 places = {name.removesuffix(".jpg"): place for place, (_, name) in enumerate(wild().images)}
 shown = {name: photos[places[name]] for name in ("kangaroo", "cow", "koala")}
@@ -130,7 +128,8 @@ for source, found in (("the RPN", same), ("Selective Search", other)):
 
 # %% [markdown] tags=["core"]
 # **Move.** One head, and a switch for its boxes. Green: the objects. Orange: what the head finds. The chart says how well
-# the boxes that go in fit the objects. Before you switch, predict: with 100 boxes, who lets the head find both kangaroos?
+# the boxes that go in fit the objects. With the RPN's first 100 boxes the head finds both kangaroos. The first 100 of Selective
+# Search fit as well. Before you switch, predict: does the head find both with them?
 
 # %% rows="L13 explorer"
 from rcnnlib.view.explorers.box_source import BoxSource
@@ -140,7 +139,7 @@ BoxSource(model, shown, names)
 # %% [markdown] tags=["core"]
 # Try this:
 #
-# 1. *They come from*: switch, and watch the detections. Do it with 20, 100 and 300 boxes.
+# 1. *They come from*: switch, and watch *right* below. Do it with 20, 100 and 300 boxes.
 # 2. *Draw: boxes that go in*. How do the two lists look?
 # 3. `koala`, 300 boxes. Selective Search fits better there. Does the head find more?
 #
@@ -158,7 +157,7 @@ BoxSource(model, shown, names)
 # |---|---|---|
 # | for whom | the RPN | the head |
 # | draws from | anchors inside the picture | proposals, after NMS, plus the objects themselves |
-# | how many | 256 a picture | 128 a step in the paper, 64 a picture here |
+# | how many | 256 a picture | 128 a step in the authors' program, 64 a picture here |
 # | positive if | IoU ≥ 0.7, or the best of an object | IoU ≥ 0.5 |
 # | negative if | IoU < 0.3 | IoU < 0.5 |
 # | positives, at most | a half | a quarter |
@@ -169,19 +168,17 @@ BoxSource(model, shown, names)
 
 # %% jupyter={"source_hidden": true} rows="L18b predict"
 predict(
-    "A proposal has IoU 0.05 with its best object. What does the head of Faster R-CNN learn from it?",
-    ["nothing, it is ignored", "that it is background", "the class of that object"],
-    lambda: {-1: "nothing, it is ignored", 0: "that it is background"}[
-        int(match_proposals(torch.tensor([[0.05]]), torch.ones(1) > 0, background_low=0).status[0])
-    ],
-    "Below 0.5 is background, down to 0. Fast R-CNN would have ignored it.",
+    "A picture holds no object at all. How many of the 64 rows teach the head something?",
+    ["0", "16", "48", "64"],
+    lambda: str(int((match_proposals(torch.zeros(64, 1), torch.zeros(1) > 0, background_low=0).status == 0).sum())),
+    "All are background, down to IoU 0. With Fast R-CNN's bound it would be none.",
 )
 
 # %% [markdown] tags=["core"]
 # ### Your turn: `my_head_sample`
 #
-# Write the second sampler for one picture. You get the IoUs (N, G) of proposals and objects, the `classes` (G,) of the objects,
-# one random number for each proposal, and the number of rows. Give the **labels** of the drawn rows:
+# Write the second sampler for one picture. You get the `iou` (N, G) of proposals and objects, the `classes` (G,) of the objects,
+# the `noise` (N,), one random number for each proposal, and `size`, the number of rows. Give the **labels** of the drawn rows:
 #
 # - first the positives: at most `int(size / 4)`, those with the smallest noise first. Label: the class of the best object.
 # - then the negatives, smallest noise first, until `size` rows are full. Label: 0.
@@ -239,8 +236,9 @@ print("loop and library: the same labels in 50 random draws of 64 rows")
 # pictures of a batch go through in the same call, and a GPU never has to wait for Python.
 # </details>
 #
-# **Move.** Both samplers on one picture. The chart below counts the proposals by their IoU, and the dark part is drawn.
-# *Negative from* is the lower bound: 0 here, 0.1 in Fast R-CNN. Before you move it: which rows will go?
+# **Move.** Both samplers on one picture. Orange, dashed: drawn positives. Thin: some drawn negatives. The chart below counts
+# the head's proposals by their IoU; the dark part is drawn. *Negative from* is the lower bound: 0 here, 0.1 in Fast R-CNN.
+# Before you move it: which of the dark bars will go?
 
 # %% rows="L18b explorer"
 from rcnnlib.view.explorers.two_samplers import RPN as OF_RPN
@@ -249,20 +247,20 @@ from rcnnlib.view.explorers.two_samplers import SEARCH, TwoSamplers, label, matc
 train = WithProposals(scrapbook("train"), selective_search_boxes("scrapbook_train"))
 empty = next(place for place in range(100) if not len(train[place].boxes))
 labelled = {place: label(model, train[place]) for place in (*range(20), empty)}
-scenes = {f"{len(train[place].boxes)} objects": labelled[place] for place in (3, 4)}
+scenes = {f"{len(train[place].boxes)} objects": labelled[place] for place in (3, 6)}
 TwoSamplers(scenes | {"no object": labelled[empty]})
 
 # %% [markdown] tags=["core"]
 # 1. *Draw: the RPN's rows*. Count the positives of both samplers. Why does the head have more of them?
-# 2. Bound 0.1, and 128 rows, as in the paper. Are there enough negatives?
-# 3. *No object*, bound 0 and bound 0.1. What is left?
-# 4. The same with the list of Selective Search.
+# 2. *2 objects*, bound 0.1. Are there enough negatives for 64 rows? For 128?
+# 3. The same with the list of Selective Search.
+# 4. *No object*, bound 0.1. What is left?
 #
 # ### Why does the bound go?
 #
 # **The paper gives no reason.** It does not even mention the bound; the authors' program sets it to 0
-# (`BG_THRESH_LO: 0.0`), and torchvision has none either. So let us count, on the scenes with objects among 20, as a mean of
-# a picture: how much of each list lies below 0.1, and how many rows of a batch stay empty *with* the bound?
+# (`BG_THRESH_LO: 0.0`), and torchvision has none either. So let us count. We take the first 20 scenes, those with objects.
+# How much of each list lies below 0.1? How many rows of a picture stay empty *with* the bound? Both are means.
 
 
 # %%
@@ -291,11 +289,12 @@ print(f"a picture without objects, of 64: {gone[0]} empty without the bound, {go
 #
 # - The bound was a "heuristic for hard example mining" (Fast R-CNN 2.3): of the long list of Selective Search it drops the
 #   far-away part, which is mostly easy. The RPN's list is **short and picked already**, by objectness.
-# - A short list can run dry. With the 128 rows of the paper a part of our batch would stay empty.
+# - A short list can run dry: with 128 rows a part of our batch would stay empty. (The paper keeps up to 2000 proposals in
+#   training, ten times as many. So there it happens less.)
 # - A picture without objects would teach the head **nothing**. Without the bound it teaches 64 times "background".
 # - A large part of the RPN's list lies below 0.1. At test the head must judge these boxes, too.
 #
-# Does it change the result? We have measured the bound with the boxes of Selective Search (lesson 07), in five seeds:
+# Does it change the result? Lesson 07 has measured the bound, with the boxes of Selective Search. One number a seed:
 
 # %%
 mixes = read_result("sampling_mix").values
@@ -306,8 +305,7 @@ agree = min(gaps) > 0 or max(gaps) < 0
 print("all seeds have one sign" if agree else "the signs disagree: no difference seen")
 
 # %% [markdown] tags=["core"]
-# So take the bound for what it is: a detail of bookkeeping. It is there so that the batch is full and every picture teaches
-# something.
+# So take it as a detail of bookkeeping: *without* the bound every batch is full, and every picture teaches something.
 
 # %% [markdown] tags=["core"]
 # ## 3 · Four steps
@@ -402,8 +400,8 @@ def freeze_plan_by_table(names, step):
 # %% [markdown] tags=["core"]
 # **The library** builds the network of a step and freezes it: `start_phase`. Do both agree?
 #
-# We run the four steps live, on Shapes (circles, squares and triangles) with the tiny trunk. It has no ImageNet weights, so steps 1
-# and 2 begin with the same *random* weights instead.
+# We run the four steps live, on Shapes (circles, squares and triangles) with the tiny trunk. This trunk has no ImageNet weights, so
+# steps 1 and 2 begin with the same *random* weights instead. `fit` is the loop of lesson 09, with one line more for the boxes.
 
 # %%
 recipe, data = RECIPES["faster_rcnn_shapes"], Shapes(400)
@@ -507,8 +505,9 @@ FourSteps(phases, letters)
 # Somebody forgets to freeze the trunk in step 3. No error comes, and the RPN's loss falls nicely. But the trunk moves away
 # under the head of step 2, which has learned to read the *old* features.
 #
-# We do it to our trained detector: a new RPN on its trunk, eight steps, the trunk learns with it. After some steps we
-# ask the **old head**, about the *same boxes* as before.
+# We do it to our trained detector: a new RPN on its trunk, eight steps, the trunk learns with it. (The new RPN stands for the
+# RPN of step 1, which does not know this trunk either.) After 2, 4 and 8 steps we ask the **old head**, about the *same
+# boxes* as before.
 
 # %%
 from rcnnlib.view.explorers.freeze_switch import FreezeSwitch, count_right, judge, propose_each
@@ -516,7 +515,7 @@ from rcnnlib.view.explorers.freeze_switch import FreezeSwitch, count_right, judg
 test = scrapbook("test")
 asked = [one for one in (test[place] for place in range(16)) if len(one.boxes)][:8]
 given = propose_each(model, asked)
-before = judge(model.trunk, model.head, asked, given)
+before = judge(model.trunk, model.head, asked, given)  # a frozen trunk changes nothing
 snapshots = {"frozen": dict.fromkeys((0, 2, 4, 8), before), "learns (bug)": {0: before}}
 found = [place for place in range(8) if count_right([before[place]], 0.5)]  # something is right
 
@@ -545,6 +544,9 @@ predict(
     "The trunk has learned for the RPN alone, and nobody told the head.",
 )
 
+# %% [markdown] tags=["core"]
+# **Move.** Drag *snapshot* from 0 to 3. What becomes of the good detections, and what of their names? Then *frozen*.
+
 # %%
 FreezeSwitch(snapshots, [one.image for one in asked], names, found[:3])
 
@@ -553,7 +555,8 @@ right = [count_right(snapshots[version][8], 0.5) for version in snapshots]
 print("after 8 steps the old head finds less than three quarters:", right[1] < 0.75 * right[0])
 
 # %% [markdown] tags=["core"]
-# With the frozen trunk nothing changes for the head: its input is the same, bit for bit. This is why steps 3 and 4 freeze.
+# With a frozen trunk nothing can change: same features, same boxes, same head. (So that line needed no run.) This is why steps 3
+# and 4 freeze.
 
 # %% [markdown] tags=["core"]
 # ## 5 · Everything at once
@@ -561,7 +564,7 @@ print("after 8 steps the old head finds less than three quarters:", right[1] < 0
 # *core · 8 minutes*
 #
 # Four trainings for one detector are a lot of work. Why not take *one* network, sum all four losses and step? The paper calls
-# this **approximate joint training** (3.2 ii), and it is what nearly everybody does today. Its table has a single row:
+# this **approximate joint training** (3.2 ii), and it is today's usual choice. Its table has a single row:
 
 # %%
 print(phase_table(approximate_joint(Schedule(steps=50))))
@@ -571,12 +574,11 @@ print_difference("losses")
 
 # %% [markdown] tags=["core"]
 # Again only the middle differs: the RPN makes the proposals *within the step*, and its two losses are no longer zero. And there
-# is a word that you should stop at: `deltas.detach()`.
+# is a word that you should stop at: `deltas.detach()`. It keeps the numbers, and forgets how they were computed.
 #
-# **One step.** All four losses of the trained detector on one scene, and whose they are:
+# **One step.** All four losses of the trained detector on one scene:
 
 # %%
-test = scrapbook("test")
 scene = test[2]
 batch = collate([scene], seed=0, epoch=0)
 losses = model.losses(batch, rounds=BLOCK)
@@ -585,18 +587,24 @@ for term in ("rpn_class", "rpn_box", "head_class", "head_box"):
 print(f"{'the sum':<11}{losses.total().item():6.2f}")
 
 # %% [markdown] tags=["core"]
-# **Toy.** A detector of three numbers. A "picture" x = 1. The trunk w = 2 makes the feature f = w · x = 2. The RPN a = 0.5 says
-# where the box lies: t = a · f = 1. The head b = 1 looks at the feature *at that place*: v = b · f · t = 2.
-# The right answers are t\* = 2 and v\* = 3. The loss is (t − t\*)² / 2 + (v − v\*)² / 2. Both errors are −1.
+# **Toy.** A detector of three numbers: trunk w = 2, RPN a = 0.5, head b = 1. The "picture" is x = 1.
 #
-# How must the **RPN** change? Its own loss says: (t − t\*) · f = −1 · 2 = −2. But the head's loss hangs on t, too:
+# | part | makes | right answer | error |
+# |---|---|---|---|
+# | trunk | the feature f = w · x = 2 | | |
+# | RPN | the place of the box, t = a · f = 1 | t\* = 2 | −1 |
+# | head | an answer from the feature *at that place*, v = b · f · t = 2 | v\* = 3 | −1 |
+#
+# The loss is (t − t\*)² / 2 + (v − v\*)² / 2.
+#
+# How must the **RPN** change? Its own loss says: (t − t\*) · f = −1 · 2 = −2. But the head's loss depends on t, too:
 # (v − v\*) · b · f · f = −1 · 4 = −4. The **exact** gradient for a is −6.
 #
 # *Approximate* joint training leaves the second part out. To the head, the box is a given number.
 
 # %% jupyter={"source_hidden": true} rows="L21 predict"
 predict(
-    "The box t is a constant for the head. What is the gradient for the trunk w?",
+    "The box t is a constant for the head. What is the gradient of the whole loss for the trunk w?",
     ["-0.5", "-1.5", "-2.5", "-6"],
     lambda: f"{-1 * 0.5 + -1 * 1 * 1:g}",
     "From the RPN (t − t*) · a · x = −0.5, from the head (v − v*) · b · t · x = −1. Exact would be −2.5.",
@@ -605,8 +613,8 @@ predict(
 # %% [markdown] tags=["core"]
 # ### Your turn: `my_joint_gradient`
 #
-# All six numbers come as tensors. Return the gradient of approximate joint training for w, a and b, as one tensor (3,). For
-# the toy it is (−1.5, −2, −2).
+# All six numbers come as tensors. Return the gradient of approximate joint training for w, a and b, as one tensor (3,).
+# For the toy it is (−1.5, −2, −2).
 #
 # <details><summary>Hint 1: by autograd</summary>
 # Clone w, a and b and call <code>requires_grad_()</code>. Compute the loss. Then <code>torch.autograd.grad(loss, (w, a,
@@ -671,8 +679,9 @@ for term, loss in named_terms(losses).items():
     print(f"{term:<11}", " · ".join(f"{p} {a:2} of {b:2}" for p, (a, b) in shares.items()))
 
 # %% [markdown] tags=["core"]
-# The head's losses reach the trunk: it learns from both networks. They never reach the RPN. Nothing that the head
-# suffers from a bad box is told to the network that made it.
+# The head's losses reach the trunk: it learns from both networks. They never reach the RPN. If a box is bad, the head
+# cannot tell the network that made it. (Why 4 of 6? The RPN's last two layers have two tensors each, and a loss needs one of
+# these layers.)
 #
 # **Move.** Choose a loss and see which way its gradient goes. Then take the scissors away: *not detached*. (How
 # that is done, section 6 shows.)
@@ -690,7 +699,7 @@ JointRoads(norms).set(term="head class")
 # %% [markdown] tags=["core"]
 # 1. *RPN box*: which part gets no gradient?
 # 2. *Head class*, detached and not detached. At which parts does the length change, and where not at all?
-# 3. Compare *RPN box* at the RPN with *head box*, not detached, at the RPN.
+# 3. At the RPN: which is longer, *RPN box* or *head box*, not detached?
 
 # %% [markdown] tags=["core"]
 # ## 6 · The missing gradient
@@ -716,9 +725,9 @@ print("torchvision's", torch.autograd.grad(pooled.sum(), live, allow_unused=True
 
 # %% [markdown] tags=["core"]
 # **In our code the road is cut three times**, and one cut would be enough: `detach` in `FasterRCNN.losses`, `no_grad` in the
-# sampler, and `roi_align` itself treats its weights as constants, as torchvision's does.
+# sampler, and `roi_align` itself treats the places where it reads as constants, as torchvision's does.
 #
-# But RoI align *can* be differentiated. It reads the map at points that move with the box. PyTorch's `grid_sample` reads a map at
+# But RoI align *can* be differentiated: the points where it reads move with the box. PyTorch's `grid_sample` reads a map at
 # points, and knows the gradient for the points. So this function has the same values **and** a gradient:
 
 # %%
@@ -740,11 +749,14 @@ print("gradient for the boxes agrees with difference quotients:", ok)
 # %% [markdown] tags=["core"]
 # **Move.** One proposal (orange) and its object (green). Change one delta of the RPN and watch the head's loss. The thick line is
 # the missing gradient, as a slope. The numbers below compare it with what the RPN's own box loss says about this delta.
+#
+# The head's box loss has a target: the way from the proposal to its object. *Target fixed* is the code as it is: the target was
+# computed for the old place of the box. *Target moves* computes it again for each place.
 
 # %% jupyter={"source_hidden": true}
 predict(
-    "You push the proposal off its object. Which way does the slope of the head's class term point?",
-    ["back to the object", "away from it", "it is always 0"],
+    "You push the proposal off its object. A step down the slope of the head's class term moves it ...",
+    ["back to the object", "further away", "nowhere: the slope is always 0"],
     "back to the object",
     "A box that holds less of the object is named less surely, so the loss rises. Try it.",
 )
@@ -756,11 +768,12 @@ MissingGradient(model, {"bus": test[3], "scene 2": test[5]}).set(shift=0.2)
 
 # %% [markdown] tags=["core"]
 # 1. Move *delta off by* from −0.5 to 0.5. Where is the loss lowest? The dotted line is where the object would be hit.
-# 2. *Box term, target fixed*, then *target moves*. For one of them the valley is not at the object. Which?
+# 2. *Proposal* 1: *box term, target fixed*, then *target moves*. For one of them the valley is far from the object. Which?
 # 3. Go through the proposals. About which of them does the RPN's own loss say nothing at all?
 #
-# **How large is it, and does it help?** For 12 new scenes: the length of the missing gradient at the RPN's 3x3 layer, against that
-# of the RPN's own box loss. And for each positive proposal: does a step against the gradient move the box *towards* its object?
+# **How large is it, and does it help?** We take 12 new scenes. At the RPN's 3x3 layer, how long is the missing gradient against
+# that of the RPN's own box loss? And for each positive proposal: does a step against the gradient move the box *towards* its
+# object? It does if the cosine between the step and the way to the object is positive.
 
 
 # %%
@@ -794,18 +807,20 @@ for term, found in angles.items():
 # %% [markdown] tags=["core"]
 # Two surprises.
 #
-# **It is not small.** It is many times longer than the RPN's own box gradient. (That one counts few anchors, each by 10 / 2400;
-# the missing one comes from all 64 drawn boxes.) Long does not mean useful, though.
+# **It is not small.** It is many times longer than the RPN's own box gradient. (The RPN has learned from its own box loss, so
+# this is small by now: see the four losses above. And it counts few anchors, each by 10 / 2400, while the missing gradient
+# comes from all 64 drawn boxes.) Long does not mean useful, though.
 #
 # **Its parts disagree.** The class term mostly says "towards the object". The box term, with its target fixed, mostly says the
 # opposite: the target was made for the *old* box, and a box that moves no longer needs it. If the target moves with the
 # box, this part points to the object, too. So taking `detach` away is not enough: whoever wants the exact gradient
-# must follow the targets as well. And even then the choice of boxes, top-N and NMS, has no gradient.
+# must follow the targets as well. And even then the choice of boxes, top-N and NMS, has no gradient. The four steps
+# leave all this out, too: there the boxes of steps 2 and 4 are given numbers.
 #
 # > **Why are the proposals detached?** (왜 proposal을 detach할까?)
 # >
-# > **답.** Approximate joint training에서는 헤드가 proposal 좌표를 고정된 숫자로 보므로, 헤드의 손실은 RPN으로 전달되지 않습니다.
-# > 빠진 그래디언트는 작지 않지만, RPN은 자기 손실만으로도 박스를 배우며 논문은 결과가 비슷하다고 보고합니다(3.2절).
+# > **답.** Approximate joint training에서는 헤드가 proposal 좌표를 고정된 숫자로 보므로, 헤드 손실의 기울기는 RPN으로 전달되지
+# > 않습니다. 빠진 기울기는 작지 않지만, RPN은 자기 손실만으로도 박스를 배우며 논문은 교대 학습과 비슷한 결과를 얻었다고 보고합니다(3.2절).
 
 # %% [markdown] tags=["core"]
 # ## 7 · Joint against four steps
@@ -846,8 +861,8 @@ for name in ("joint", "four steps"):
         print(f"{name:<10} · {part:<4} · falls by more than a quarter: {last < 0.75 * first}")
 
 # %% [markdown] tags=["core"]
-# At the dotted line the four-step run changes its trunk: from the one of step 1 or 2 to the frozen one. Such short curves say
-# that both trainings work, not which is better. For that we have a stored experiment.
+# At the dotted line step 1 ends and step 3 goes on (for the head: 2 and 4), now on the frozen trunk. Such short curves say that
+# both trainings work, not which is better. For that we have a stored experiment.
 
 # %%
 result = read_result("four_step_vs_joint")
@@ -879,8 +894,8 @@ for name in ("AP", "recall 0.5 at 300", "recall 0.7 at 300"):
     print(f"{name:<18} joint minus four steps {gaps.mean():+.3f} · {said}")
 
 # %% [markdown] tags=["core"]
-# (The interval comes from drawing the individuals of the test scenes and the seeds again and again: `rcnnlib/engine/bootstrap.py`. If it holds
-# 0, we say "no difference seen".)
+# (For the interval the seeds and the cut-outs in the test scenes are drawn again and again; lesson 15 shows how. If it holds 0, we
+# say "no difference seen".)
 #
 # Is it fair? RPN and head learn for 1,000 steps in both. But the *trunk* does not:
 
@@ -891,7 +906,7 @@ print("thrown away with the trunk of step 1:", updates["1"])
 
 # %% [markdown] tags=["core"]
 # **The paper said, we measured.** The paper says that joint training gives close results "yet reduces the training time by about
-# 25-50 % comparing with alternating training" (3.2 ii). Our time is that of the processor:
+# 25-50% comparing with alternating training" (3.2 ii). Our seconds are those of the processor:
 
 # %%
 seconds = [seed_by_seed(values, "cpu seconds") for values in (joint, steps)]
@@ -899,7 +914,7 @@ saved = (1 - seconds[0] / seconds[1]).mean().item()
 print(f"joint takes {1 - saved:.2f} of the time of four steps: {saved:.0%} are saved")
 where = "within" if 0.25 <= saved <= 0.5 else "outside of"
 print("the paper: 25 to 50 %. Ours lies", where, "this range")
-verdict = "a difference is seen" if gap.seen else "no difference seen (that is less than: close)"
+verdict = "a difference is seen" if gap.seen else "no difference seen (no proof that they are close)"
 print("the paper: close results. Ours, AP50:", verdict)
 
 # %%
@@ -913,11 +928,11 @@ for ax, name, unit in zip(axes, ("AP50", "cpu seconds"), (1, 60), strict=True):
 fig
 
 # %% [markdown] tags=["core"]
-# Our trainings are short. So 500 steps of the trunk more or less may weigh much; the authors' steps (section 8) are more than
-# 100 times as many.
+# Our trainings are short, so 500 steps of the trunk more or less may weigh much. The authors' trainings (section 8) are 70 and 120
+# times as long. So do not take our order for theirs.
 #
 # Whatever the accuracy says, joint training needs one program, one schedule and one set of weights. No proposals need to be stored
-# between steps. This is why nearly all programs today train jointly.
+# between steps.
 #
 # ### The last shortcoming
 #
@@ -942,7 +957,7 @@ shortcomings("Faster R-CNN")
 # | the authors' steps on VOC07, `train_faster_rcnn_alt_opt.py` and `faster_rcnn_end2end.sh` | 80,000 + 40,000 + 80,000 + 40,000 | 70,000 |
 # | torchvision, Detectron2, our `faster_rcnn_scrapbook` | – | yes |
 #
-# - The paper takes **one** picture a step for the RPN, and "one image" is its later choice for the head, too. We take 4.
+# - The paper takes **one** picture a step for the RPN, and the authors' joint program for the head, too. We take 4.
 # - In steps 3 and 4 the paper "fine-tunes" what is not shared. So our RPN goes on from step 1, our head from step 2.
 # - The layer for an exact training (iii) exists: the paper names *RoI warping* (Dai and others).
 #
@@ -954,8 +969,8 @@ show_source(start_phase, docstring=False)
 # %% [markdown] tags=["core"]
 # ## Summary
 #
-# - Fast and Faster R-CNN differ only in where the boxes come from. The rest of the code is the same.
-# - A step draws twice: 256 anchors for the RPN, 64 or 128 proposals for the head, without a lower bound.
+# - Fast and Faster R-CNN differ only in where the boxes come from. And the head's sampler has no lower bound any more.
+# - A step draws twice: 256 anchors for the RPN, 64 or 128 proposals for the head.
 # - Four steps: RPN; detector on its boxes; RPN on the frozen trunk of step 2; head on the same frozen trunk. Hashes prove that the
 #   trunk is shared at the end.
 # - If the trunk moves in step 3, the head no longer fits.

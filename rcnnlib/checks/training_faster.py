@@ -61,6 +61,14 @@ def _unordered(iou: Tensor, classes: Tensor, noise: Tensor, size: int) -> Tensor
     return head_sample(iou, classes, torch.linspace(0, 0.9, len(noise)), size)
 
 
+def _demoted(iou: Tensor, classes: Tensor, noise: Tensor, size: int) -> Tensor:
+    labels = head_sample(iou, classes, noise, size)
+    spare = len(iou) - int((labels != IGNORED).sum())  # rows of positives that were not drawn
+    return torch.cat((labels[labels != IGNORED], torch.zeros(spare, dtype=labels.dtype), labels[labels == IGNORED]))[
+        :size
+    ]
+
+
 def _short(iou: Tensor, classes: Tensor, noise: Tensor, size: int) -> Tensor:
     labels = head_sample(iou, classes, noise, size)
     return labels[labels != IGNORED]
@@ -75,6 +83,7 @@ HEAD_SAMPLE_MISTAKES = (
     Mistake("At most a quarter of the rows is positive: int(size / 4). You took them all.", _sampled(cap=False)),
     Mistake("int() cuts off: a quarter of 6 rows is 1 positive. You rounded up.", _sampled(quota=math.ceil)),
     Mistake("Too few positives? Then negatives take their places, up to `size` rows.", _sampled(filled=False)),
+    Mistake("Positives above the quarter are not drawn. You let them go on as background.", _demoted),
     Mistake("An empty row carries -1 and takes no part. You wrote 0, which is background.", _sampled(empty=0)),
     Mistake("You left the empty rows out. There are always `size` rows; empty ones carry -1.", _short),
     Mistake(
@@ -276,6 +285,9 @@ JOINT_MISTAKES = (
         "Right numbers, wrong order: first the trunk w, then the RPN a, then the head b.",
         lambda *numbers: joint_gradient(*numbers)[[1, 2, 0]],
     ),
+    Mistake(
+        "Twice too much: both losses are halved, (t - t*)² / 2 + (v - v*)² / 2.", lambda *n: 2 * joint_gradient(*n)
+    ),
     Mistake("You stepped against the gradient. Asked for is the gradient itself.", lambda *n: -joint_gradient(*n)),
 )
 
@@ -289,7 +301,11 @@ check_joint_gradient = Contract(
     wanted="a tensor (3,): the gradient for w, a and b",
     reference=joint_gradient,
     cases=(
-        Case("the toy of the page", _numbers(2, 0.5, 1, 1, 2, 3), "[-1.5, -2, -2]: see the page."),
+        Case(
+            "the toy of the page",
+            _numbers(2, 0.5, 1, 1, 2, 3),
+            "[-1.5, -2, -2]. If a tensor is not used in the graph: the RPN's own loss needs t, not t.detach().",
+        ),
         Case("both answers are right already", _numbers(2, 0.5, 1, 1, 1, 2), "No error, no gradient: [0, 0, 0]."),
         Case("only the RPN errs", _numbers(2, 0.5, 1, 1, 3, 2), "The head's error is 0: [-1, -4, 0]."),
         Case("only the head errs", _numbers(2, 0.5, 1, 1, 1, 4), "The RPN's error is 0, so it learns nothing here."),

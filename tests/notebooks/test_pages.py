@@ -253,13 +253,16 @@ def test_wrong_minutes_are_found():
 def test_a_glossary_is_gathered_from_the_first_lesson_that_has_the_word(tmp_path):
     head = "# ## My words\n#\n# | English | 한국어 | meaning |\n# |---|---|---|\n"
     (tmp_path / "01_a.py").write_text(head + "# | box | 박스 | four numbers |\n# | IoU | 비율 | overlap |\n#\n# end\n")
-    (tmp_path / "02_b.py").write_text(head + "# | Box | 상자 | other |\n# | anchor | 앵커 | fixed box |\n")
+    (tmp_path / "02_b.py").write_text(head + "# | Box | 박스 | other |\n# | anchor | 앵커 | fixed box |\n")
     rows = build.glossary([tmp_path / "02_b.py", tmp_path / "01_a.py"]).splitlines()[6:]
     assert rows == [
         '| anchor | 앵커 | fixed box | [02](02_b.ipynb#cell-id= "My words") |',
         '| box | 박스 | four numbers | [01](01_a.ipynb#cell-id= "My words") |',
         '| IoU | 비율 | overlap | [01](01_a.ipynb#cell-id= "My words") |',
     ]
+    (tmp_path / "02_b.py").write_text(head + "# | Box | 상자 | other |\n")
+    with pytest.raises(SystemExit, match=r"02_b\.py: Box is 상자 here and 박스 in an earlier lesson"):
+        build.glossary([tmp_path / "01_a.py", tmp_path / "02_b.py"])
     (tmp_path / "02_b.py").write_text(head + "# | box | 상자 |\n")
     with pytest.raises(SystemExit, match=r"02_b\.py: .* needs three cells: \| box"):
         build.glossary([tmp_path / "02_b.py"])

@@ -52,6 +52,17 @@ def test_the_picture_of_the_probe_changes_its_boxes():
     assert shown.numbers["here"].shape != before.shape or (shown.numbers["here"] != before).any()
 
 
+def test_the_probe_shows_the_colours_that_the_network_gets():
+    shown = Probe(CLINIC, "healthy")
+    well = shown.canvas.picture
+    assert shown.set(colours=True).canvas.picture != well
+    assert shown.set(patient="E").canvas.picture == well
+
+
+def test_healthy_boxes_fit_best_where_they_are():
+    assert Probe(CLINIC, "healthy").numbers["best dx"] in (-1, 0, 1)
+
+
 def test_the_probe_mends_what_it_should():
     shown = Probe(CLINIC, "C").set(what=WHAT[2])
     assert shown.numbers["mean IoU"] < 0.6

@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from rcnnlib.datasets.transforms import Example
-from rcnnlib.engine.clinic import FAULTS, Signs, enlarge
+from rcnnlib.engine.clinic import FAULTS, HEALTHY, Signs, enlarge, swap_colours
 from rcnnlib.ops.boxes import box_iou
 from rcnnlib.view.canvas import Canvas, Chart
 from rcnnlib.view.explorers.base import Explorer, choice, slider, switch
@@ -38,7 +38,7 @@ def boxes_of(
     for place, example in enumerate(examples):
         stored = clinic["cases"][patient]["pictures"][place]
         if what == WHAT[2]:
-            read = FAULTS[patient].reading(example)
+            read = FAULTS.get(patient, HEALTHY).reading(example)
             found.append((read.boxes, read.labels))
         elif what == WHAT[1]:
             boxes = torch.tensor(stored["proposals"]["boxes"]).reshape(-1, 4)[: len(example.boxes)]
@@ -97,18 +97,18 @@ def probe(
 
 
 class Probe(Explorer):
-    """A picture with the patient's boxes, moved as you say; beside it the mean IoU along x."""
+    """A picture as the network gets it, with the boxes moved as you say; beside it the mean IoU along x."""
 
     from_canvas = ()
 
     def __init__(self, clinic: dict[str, Any], patient: str = "A") -> None:
         """Take the stored clinic."""
         dataset = Signs(clinic["test pictures"], seed=2)
-        self.examples, self.shown = [dataset[number] for number in clinic["shown"]], -1
+        self.examples, self.shown = [dataset[number] for number in clinic["shown"]], ()
         self.compute = partial(probe, clinic=clinic, examples=self.examples)
         controls = {
             "picture": slider("picture", 0, 0, len(self.examples) - 1, 1),
-            "patient": choice("patient", list(FAULTS), patient),
+            "patient": choice("patient", ["healthy", *FAULTS], patient),
             "what": choice("boxes", WHAT),
             "dx": slider("shift x", 0, -REACH, REACH, 1),
             "dy": slider("shift y", 0, -REACH, REACH, 1),
@@ -128,13 +128,15 @@ class Probe(Explorer):
         """Show the moved boxes on one picture, and the curve."""
         state = self.state
         example = self.examples[state["picture"]]
-        image = enlarge(example.image, ZOOM) if self.shown != state["picture"] else None
-        self.shown = state["picture"]
+        swapped = (FAULTS.get(state["patient"], HEALTHY).reading is swap_colours) != state["colours"]
+        picture = (state["picture"], swapped)
+        image = enlarge((swap_colours(example) if swapped else example).image, ZOOM) if self.shown != picture else None
+        self.shown = picture
         here = numbers["here"].clamp(0, example.image.shape[-1])
         kind = "proposal" if state["what"] == WHAT[1] else "detection"
         kinds = ["ground_truth"] * len(example.boxes) + [kind] * len(here)
         self.canvas.show(image, torch.cat((example.boxes, here)) * ZOOM, kinds=kinds)
-        self.canvas.alt = f"Test picture {state['picture']} with {len(here)} boxes of patient {state['patient']}"
+        self.canvas.alt = f"Test picture {state['picture']} with {len(here)} boxes, patient {state['patient']}"
         self.curve.set_data(range(-REACH, REACH + 1), numbers["curve"])
         self.mark.set_data([state["dx"]], [numbers["mean IoU"]])
 

@@ -187,7 +187,7 @@ class MissingGradient(Explorer):
         }
         canvas = Canvas(next(iter(examples.values())).image, alt="", display_width=430)
         chart = Chart(370, 320)
-        chart.axes.set(xlim=(-REACH, REACH), xlabel="delta off by", ylabel="the head's loss, parts of the highest")
+        chart.axes.set(xlim=(-REACH, REACH), xlabel="delta off by", ylabel="the head's loss, highest = 1")
         chart.axes.set(ylim=(-0.05, 1.1), title="line: loss; thick: slope; dotted: the object")
         (self.loss_curve,) = chart.axes.plot([], [], color=LINES[0])
         (self.tangent,) = chart.axes.plot([], [], color="#D55E00", linewidth=4, linestyle="-")
