@@ -305,7 +305,7 @@ agree = min(gaps) > 0 or max(gaps) < 0
 print("all seeds have one sign" if agree else "the signs disagree: no difference seen")
 
 # %% [markdown] tags=["core"]
-# So take it as a detail of bookkeeping: *without* the bound every batch is full, and every picture teaches something.
+# So take it as a detail of bookkeeping: *without* the bound the batch stays full, and every picture teaches something.
 
 # %% [markdown] tags=["core"]
 # ## 3 · Four steps
@@ -545,7 +545,7 @@ predict(
 )
 
 # %% [markdown] tags=["core"]
-# **Move.** Drag *snapshot* from 0 to 3. What becomes of the good detections, and what of their names? Then *frozen*.
+# **Move.** Drag *snapshot* from 0 to 3, and watch *right, all pictures* below. Then do the same with *frozen*.
 
 # %%
 FreezeSwitch(snapshots, [one.image for one in asked], names, found[:3])

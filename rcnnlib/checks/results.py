@@ -168,6 +168,11 @@ def _around(spread: Callable[[Tensor], Tensor]) -> Callable[[Tensor, Tensor], Te
     return wrong
 
 
+def _whole_places(first: Tensor, second: Tensor) -> Tensor:
+    ordered = (first - second).sort().values
+    return torch.stack([ordered[int(share * len(ordered))] for share in (0.025, 0.975)])
+
+
 INTERVAL_MISTAKES = (
     Mistake(
         "You compare the ends of two intervals, so draws are not paired. Subtract draw by draw first.",
@@ -197,6 +202,7 @@ INTERVAL_MISTAKES = (
         "You divide by the root of the number of draws. More draws do not make the test set larger.",
         _around(lambda d: 1.96 * d.std() / len(d) ** 0.5),
     ),
+    Mistake("Between two of the sorted values go part of the way, as .quantile does.", _whole_places),
     Mistake("Mean plus and minus one standard deviation holds about 68 %, not 95 %.", _around(lambda d: d.std())),
     Mistake(
         "Two standard deviations assume a bell. Take the quantiles 0.025 and 0.975 of the differences.",

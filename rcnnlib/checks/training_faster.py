@@ -61,14 +61,6 @@ def _unordered(iou: Tensor, classes: Tensor, noise: Tensor, size: int) -> Tensor
     return head_sample(iou, classes, torch.linspace(0, 0.9, len(noise)), size)
 
 
-def _demoted(iou: Tensor, classes: Tensor, noise: Tensor, size: int) -> Tensor:
-    labels = head_sample(iou, classes, noise, size)
-    spare = len(iou) - int((labels != IGNORED).sum())  # rows of positives that were not drawn
-    return torch.cat((labels[labels != IGNORED], torch.zeros(spare, dtype=labels.dtype), labels[labels == IGNORED]))[
-        :size
-    ]
-
-
 def _short(iou: Tensor, classes: Tensor, noise: Tensor, size: int) -> Tensor:
     labels = head_sample(iou, classes, noise, size)
     return labels[labels != IGNORED]
@@ -83,16 +75,14 @@ HEAD_SAMPLE_MISTAKES = (
     Mistake("At most a quarter of the rows is positive: int(size / 4). You took them all.", _sampled(cap=False)),
     Mistake("int() cuts off: a quarter of 6 rows is 1 positive. You rounded up.", _sampled(quota=math.ceil)),
     Mistake("Too few positives? Then negatives take their places, up to `size` rows.", _sampled(filled=False)),
-    Mistake("Positives above the quarter are not drawn. You let them go on as background.", _demoted),
+    Mistake(
+        "Positives above the quarter are not drawn. You let them go on as background.",
+        lambda i, c, n, s: torch.where(torch.arange(s) < len(i), head_sample(i, c, n, s).clamp(min=0), IGNORED),
+    ),
     Mistake("An empty row carries -1 and takes no part. You wrote 0, which is background.", _sampled(empty=0)),
     Mistake("You left the empty rows out. There are always `size` rows; empty ones carry -1.", _short),
-    Mistake(
-        "The head names objects: a positive gets the class of its object, not just 1.",
-        _sampled(name=lambda classes, best: 1),
-    ),
-    Mistake(
-        "You wrote the number of the object. Look its class up: classes[best].", _sampled(name=lambda c, best: best)
-    ),
+    Mistake("A positive gets the class of its object, not just 1.", _sampled(name=lambda classes, best: 1)),
+    Mistake("You wrote the number of the object: look up its class.", _sampled(name=lambda c, best: best)),
     Mistake("The smallest noise wins. You took the first ones of the list.", _unordered),
     Mistake("The smallest noise wins. You took the largest.", lambda i, c, n, s: head_sample(i, c, 1 - n, s)),
 )
@@ -125,9 +115,9 @@ check_head_sample = Contract(
             *([[0.9], [0.05], [0.0], [0.02]], [3], [0.1, 0.2, 0.3, 0.4], 4, "[3, 0, 0, 0]: no lower bound."),
         ),
         _case(
-            "two objects, of class 5 and 2; proposals 0 and 1 are on one each",
-            *([[0.6, 0.1], [0.0, 0.5], [0.3, 0.3], [0.1, 0.0]], [5, 2], [0.9, 0.1, 0.2, 0.3], 4),
-            "[2, 0, 0, -1]: one positive, and the smallest noise wins.",
+            "6 rows; two objects, of class 5 and 2; proposals 0 and 1 are on one each",
+            *([[0.6, 0.1], [0.0, 0.5], [0.3, 0.3], [0.1, 0.0]], [5, 2], [0.9, 0.1, 0.2, 0.3], 6),
+            "[2, 0, 0, -1, -1, -1]: one positive, and the smallest noise wins.",
         ),
         _case(
             "6 rows, a quarter of 6 is 1.5",
@@ -179,10 +169,7 @@ FREEZE_MISTAKES = (
         "anywhere in a name: look at what stands before the first dot.",
         _by_substring,
     ),
-    Mistake(
-        "In steps 3 and 4 the shared layers are frozen: the trunk does not learn.",
-        _plan(_ALL, _RPN, _HEAD, _RPN, _HEAD),
-    ),
+    Mistake("In steps 3 and 4 the trunk is frozen: it does not learn.", _plan(_ALL, _RPN, _HEAD, _RPN, _HEAD)),
     Mistake(
         "The trunk is frozen in step 3 already, or the head of step 2 would no longer fit it.",
         _plan(_ALL, _RPN, _HEAD, _RPN, ("head",)),
@@ -285,9 +272,7 @@ JOINT_MISTAKES = (
         "Right numbers, wrong order: first the trunk w, then the RPN a, then the head b.",
         lambda *numbers: joint_gradient(*numbers)[[1, 2, 0]],
     ),
-    Mistake(
-        "Twice too much: both losses are halved, (t - t*)² / 2 + (v - v*)² / 2.", lambda *n: 2 * joint_gradient(*n)
-    ),
+    Mistake("Twice too much: both losses are halved, (...)² / 2.", lambda *n: 2 * joint_gradient(*n)),
     Mistake("You stepped against the gradient. Asked for is the gradient itself.", lambda *n: -joint_gradient(*n)),
 )
 
@@ -302,9 +287,8 @@ check_joint_gradient = Contract(
     reference=joint_gradient,
     cases=(
         Case(
-            "the toy of the page",
-            _numbers(2, 0.5, 1, 1, 2, 3),
-            "[-1.5, -2, -2]. If a tensor is not used in the graph: the RPN's own loss needs t, not t.detach().",
+            *("the toy of the page", _numbers(2, 0.5, 1, 1, 2, 3)),
+            "[-1.5, -2, -2]. (Not used in the graph? The RPN's own loss needs t, not t.detach().)",
         ),
         Case("both answers are right already", _numbers(2, 0.5, 1, 1, 1, 2), "No error, no gradient: [0, 0, 0]."),
         Case("only the RPN errs", _numbers(2, 0.5, 1, 1, 3, 2), "The head's error is 0: [-1, -4, 0]."),

@@ -284,13 +284,7 @@ PARTS = (
     Part(
         "BoxPredictor", "FastRCNNPredictor", "FastRCNNOutputLayers", "MODEL.ROI_HEADS.NUM_CLASSES", "Shared2FCBBoxHead"
     ),
-    Part(
-        "classification_loss",
-        "fastrcnn_loss",
-        "FastRCNNOutputLayers",
-        "MODEL.ROI_BOX_HEAD.USE_SIGMOID_CE",
-        "CrossEntropyLoss",
-    ),
+    Part("classification_loss", "fastrcnn_loss", "FastRCNNOutputLayers", "-", "CrossEntropyLoss"),
     Part("box_loss", "fastrcnn_loss", "FastRCNNOutputLayers", "MODEL.ROI_BOX_HEAD.SMOOTH_L1_BETA", "SmoothL1Loss"),
     Part("RoIHead.detect", "RoIHeads", "fast_rcnn_inference", "MODEL.ROI_HEADS.SCORE_THRESH_TEST", "Shared2FCBBoxHead"),
     Part("Detections", "-", "Instances", "TEST.DETECTIONS_PER_IMAGE", "InstanceData"),

@@ -48,6 +48,7 @@ WRONG = [
     ("my_interval", lambda a, b: tuple(interval_by_numpy(a, b)), "something of type tuple"),
     ("my_interval", lambda a, b: interval_by_numpy(a, b).flip(0), "yours gives"),
     ("my_interval", lambda a, b: interval_by_numpy(a, b) * 100, "[0.1, 0.1]"),
+    ("my_interval", lambda a, b: (a - b).sort().values[[len(a) // 40, len(a) * 39 // 40]], "part of the way"),
 ]
 
 

@@ -78,7 +78,7 @@ WRONG = [
     ("my_freeze_plan", lambda names, step: plan_by_rule(names, step).float(), "yours holds decimal numbers"),
     ("my_freeze_plan", lambda names, step: plan_by_rule(names, step)[:-1], "yours has shape (3,), right is (4,)"),
     ("my_joint_gradient", lambda *a: gradient_by_autograd(*a).tolist(), "something of type list"),
-    ("my_joint_gradient", lambda *a: 2 * gradient_by_autograd(*a), "[-1.5, -2, -2]"),
+    ("my_joint_gradient", lambda *a: 3 * gradient_by_autograd(*a), "[-1.5, -2, -2]"),
     ("my_joint_gradient", lambda *a: gradient_by_autograd(*a)[:2], "yours has shape (2,), right is (3,)"),
 ]
 
