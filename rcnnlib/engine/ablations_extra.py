@@ -5,17 +5,35 @@ SVM (table 8).
 """
 
 import copy
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
+from rcnnlib.datasets.coco import wild
 from rcnnlib.datasets.compose import Parts
 from rcnnlib.datasets.scenes import FreshScenes
-from rcnnlib.engine.ablations import ALL, detect, fit_head, fit_rpn, proposed, recalls_of, searched, trained_head
+from rcnnlib.engine.ablations import (
+    ALL,
+    RATIOS,
+    detect,
+    fit_head,
+    fit_rpn,
+    proposed,
+    recalls_of,
+    searched,
+    trained_head,
+)
+from rcnnlib.engine.evaluation import run
+from rcnnlib.engine.metrics import Record, voc_map
+from rcnnlib.engine.recipes import COMPACT, SCALES
 from rcnnlib.engine.stored import StoredFeatures
-from rcnnlib.engine.studies import SHORT, Figures, figures_of
+from rcnnlib.engine.studies import CLASSES, SHORT, Figures, figures_of
 from rcnnlib.models.backbone import backbone
+from rcnnlib.models.faster_rcnn import FasterRCNN
 from rcnnlib.models.roi_heads import truncated_svd
+from rcnnlib.ops.boxes import box_iou, covered_fraction
 
 POOLINGS = ("pool", "align")
 
@@ -77,3 +95,48 @@ def cutouts(condition: str, seed: int, folder: Path) -> Figures:
     head = fit_head(seed, proposer=rpn, stored=stored)
     boxes = proposed(rpn, 300)
     return figures_of(detect(head, boxes)) | recalls_of(boxes) | {"individuals": float(len(chosen))}
+
+
+PHOTOS = {  # whether each cut-out is varied, and the scales of the anchors
+    "varied": (True, SCALES),
+    "varied, scales 40, 80, 160": (True, (40, 80, 160)),
+    "as they are": (False, SCALES),
+}
+
+
+@lru_cache(maxsize=1)  # conditions that share pictures follow each other, and five seeds would not fit in memory
+def stored_fresh(seed: int, vary: bool, length: int = 600) -> StoredFeatures:
+    """Return the maps of fresh scenes, with their cut-outs varied or as they are."""
+    scenes = FreshScenes("train", length=length, seed=seed, vary=vary)
+    return StoredFeatures(backbone("squeezenet", pretrained=True).eval(), scenes, progress=True)
+
+
+def shares_found(records: Sequence[Record], score: float = 0.3) -> Figures:
+    """Return which part of the objects a detection of their class fits (IoU 0.5), and which part it also holds whole.
+
+    Whole means nine tenths of the object's box; of several detections with ``score`` or more the best IoU counts.
+    """
+    found = whole = 0
+    for record in records:
+        for box, label in zip(record.truth[:, None], record.truth_labels, strict=True):
+            boxes = record.boxes[(record.labels == label) & (record.scores >= score)]
+            ious = box_iou(box, boxes)[0]
+            if len(boxes) and ious.max() >= 0.5:
+                best = boxes[ious.argmax()][None]
+                found, whole = found + 1, whole + int(covered_fraction(box, best)[0] >= 0.9)
+    objects = sum(len(record.truth) for record in records)
+    return {"found": found / objects, "found whole": whole / objects}
+
+
+def photos(condition: str, seed: int, folder: Path) -> Figures:
+    """Train RPN and head on pasted scenes, and look at the photos of Wild, which show whole animals."""
+    vary, scales = PHOTOS[condition]
+    stored = stored_fresh(seed, vary)
+    rpn = fit_rpn(seed, scales, schedule=SHORT, stored=stored)
+    head = fit_head(seed, proposer=rpn, schedule=SHORT, stored=stored)
+    boxes = proposed(rpn, 300)
+    model = FasterRCNN(backbone("squeezenet", pretrained=True), CLASSES, scales=scales, ratios=RATIOS, **COMPACT)
+    model.rpn, model.head = rpn, head
+    records = run(model, wild())
+    figures = figures_of(detect(head, boxes)) | recalls_of(boxes)
+    return figures | {"AP50 Wild": voc_map(records, CLASSES)["mean"]} | shares_found(records)

@@ -62,10 +62,7 @@ EXPERIMENTS = {
         studies.sampling_mix,
     ),
     "rpn_3x3_vs_1x1": on_stored_maps(
-        "Does the RPN need its 3x3 convolution?",
-        "an RPN alone",
-        studies.HEADS,
-        studies.rpn_3x3_vs_1x1,
+        "Does the RPN need its 3x3 convolution?", "an RPN alone", studies.HEADS, studies.rpn_3x3_vs_1x1
     ),
     "steps": Experiment(
         "How many steps are enough for the experiments on stored maps?",
@@ -155,6 +152,12 @@ EXPERIMENTS = {
         5,
         ablations_extra.cutouts,
     ),
+    "photos": on_stored_maps(
+        "What helps a detector of pasted cut-outs on true photos?",
+        "made anew for each seed, an RPN and a head on its proposals, which also look at the photos of Wild",
+        ablations_extra.PHOTOS,
+        ablations_extra.photos,
+    ),
 }
 CORE = (
     "multi_task",
@@ -165,7 +168,7 @@ CORE = (
     "fast_vs_faster",
     "ours_vs_torchvision",
 )
-EXTRA = ("regions", "pooling", "svd", "pictures_a_step", "cutouts", "detectors")
+EXTRA = ("regions", "pooling", "svd", "pictures_a_step", "cutouts", "photos", "detectors")
 
 
 class Result(NamedTuple):

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from rcnnlib.datasets.transforms import Example, collate, flip, uniform_noise
+from rcnnlib.engine.evaluation import Pictures
 from rcnnlib.engine.schedules import Schedule
 from rcnnlib.engine.training import make_optimizer
 from rcnnlib.models.backbone import Trunk
@@ -29,7 +30,7 @@ class StoredFeatures:
     """
 
     @torch.no_grad()
-    def __init__(self, trunk: Trunk, dataset: Sequence[Example], *, progress: bool = False) -> None:
+    def __init__(self, trunk: Trunk, dataset: Pictures, *, progress: bool = False) -> None:
         self.maps: list[tuple[Tensor, Tensor]] = []
         self.examples: list[tuple[Example, Example]] = []
         for place in tqdm(range(len(dataset)), desc="features", disable=not progress):

@@ -3,8 +3,11 @@
 import pytest
 import torch
 
+from rcnnlib.datasets.coco import wild
+from rcnnlib.datasets.scenes import FreshScenes
 from rcnnlib.engine import ablations, ablations_extra, studies
 from rcnnlib.engine.ablations import detect, fit_head, fit_rpn, head_losses, proposed, recalls_of, searched
+from rcnnlib.engine.metrics import Record
 from rcnnlib.engine.recipes import open_data
 from rcnnlib.engine.schedules import Schedule
 from rcnnlib.engine.stored import StoredFeatures
@@ -111,11 +114,15 @@ CONDITIONS = [
     (ablations_extra.pooling, "pool"),
     (ablations_extra.svd, "8"),
     (ablations_extra.pictures_a_step, "2"),
+    (ablations_extra.photos, "varied, scales 40, 80, 160"),
 ]
 
 
 @pytest.mark.parametrize(("study", "condition"), CONDITIONS, ids=lambda value: getattr(value, "__name__", value))
 def test_every_study_runs(study, condition, stored, monkeypatch, tmp_path):
+    photo = wild()[0]
+    monkeypatch.setattr(ablations_extra, "stored_fresh", lambda seed, vary: stored)
+    monkeypatch.setattr(ablations_extra, "wild", lambda: [photo])
     monkeypatch.setattr(ablations, "figures_of", lambda records: {"AP50": float(len(records))})
     monkeypatch.setattr(ablations_extra, "figures_of", lambda records: {"AP50": float(len(records))})
     assert study(condition, 0, tmp_path)["AP50"] == 2.0
@@ -127,3 +134,21 @@ def test_recalls_fall_with_the_threshold(stored):
     assert found[0] > 0.5
     exact = recalls_of([example.boxes for example, _ in stored.examples])
     assert set(exact.values()) == {1.0}
+
+
+def test_found_and_found_whole():
+    truth = torch.tensor([[0.0, 0, 100, 100], [200, 0, 300, 100], [400, 0, 500, 100], [600, 0, 700, 100]])
+    boxes = torch.tensor([[0.0, 0, 100, 95], [200, 0, 300, 60], [400, 0, 500, 100], [600, 0, 700, 100], [0, 0, 9, 9]])
+    labels, scores = torch.tensor([1, 1, 2, 1, 1]), torch.tensor([0.9, 0.9, 0.9, 0.2, 0.9])
+    record = Record(0, boxes, scores, labels, truth, torch.tensor([1, 1, 1, 1]), torch.zeros(0, 4))
+    none = Record(1, boxes[:0], scores[:0], labels[:0], truth, torch.tensor([1, 1, 1, 1]), torch.zeros(0, 4))
+    # whole, three fifths of it, another name, too low a score
+    assert ablations_extra.shares_found([record]) == {"found": 0.5, "found whole": 0.25}
+    assert ablations_extra.shares_found([record, none]) == {"found": 0.25, "found whole": 0.125}
+
+
+@pytest.mark.parametrize("vary", [True, False])
+def test_fresh_scenes_are_stored(vary):
+    stored = ablations_extra.stored_fresh(1, vary, 2)
+    scene = FreshScenes("train", length=2, seed=1, vary=vary)[1]
+    assert (len(stored), torch.equal(stored.examples[1][0].boxes, scene.boxes)) == (2, True)
