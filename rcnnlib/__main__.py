@@ -207,7 +207,7 @@ def run_progress(args: argparse.Namespace) -> int:
 
 
 def run_validate(args: argparse.Namespace) -> int:
-    """Print each mistake in a folder of labelled pictures; 1 when there is one."""
+    """Print each mistake in a file or folder of labelled pictures; 1 when there is one."""
     from rcnnlib.datasets.validate import validate
 
     problems = validate(args.path)
@@ -243,8 +243,8 @@ def parser() -> argparse.ArgumentParser:
     reset = command("reset", run_reset, "put one lesson back as delivered, keeping your version beside it")
     reset.add_argument("lesson", help="the number of the lesson, such as 01")
     command("doctor", run_doctor, "say what this machine has, and how to mend what is missing")
-    validate = command("validate", run_validate, "look for mistakes in a folder of labelled pictures")
-    validate.add_argument("path", type=Path, help="the folder, such as data/wild")
+    validate = command("validate", run_validate, "look for mistakes in labelled pictures")
+    validate.add_argument("path", type=Path, help="a COCO .json file, or a folder with one or with VOC .xml files")
     add_detectors(command)
     return top
 
