@@ -16,7 +16,6 @@ from rcnnlib.datasets.compose import Parts
 from rcnnlib.datasets.scenes import FreshScenes
 from rcnnlib.engine.ablations import (
     ALL,
-    RATIOS,
     detect,
     fit_head,
     fit_rpn,
@@ -27,12 +26,13 @@ from rcnnlib.engine.ablations import (
 )
 from rcnnlib.engine.evaluation import run
 from rcnnlib.engine.metrics import Record, voc_map
-from rcnnlib.engine.recipes import COMPACT, SCALES
+from rcnnlib.engine.recipes import SCALES
 from rcnnlib.engine.stored import StoredFeatures
-from rcnnlib.engine.studies import CLASSES, SHORT, Figures, figures_of
+from rcnnlib.engine.studies import CLASSES, SHORT, Figures, figures_of, stored_maps
 from rcnnlib.models.backbone import backbone
 from rcnnlib.models.faster_rcnn import FasterRCNN
-from rcnnlib.models.roi_heads import truncated_svd
+from rcnnlib.models.roi_heads import RoIHead, truncated_svd
+from rcnnlib.models.rpn import RPN
 from rcnnlib.ops.boxes import box_iou, covered_fraction
 
 POOLINGS = ("pool", "align")
@@ -78,6 +78,14 @@ def pictures_a_step(condition: str, seed: int, folder: Path) -> Figures:
     return figures_of(detect(head, searched()))
 
 
+def fit_both(seed: int, stored: StoredFeatures, scales: tuple = SCALES) -> tuple[RPN, RoIHead, Figures]:
+    """Train an RPN and a head on its proposals; return them, and their figures on the test scenes."""
+    rpn = fit_rpn(seed, scales, schedule=SHORT, stored=stored)
+    head = fit_head(seed, proposer=rpn, schedule=SHORT, stored=stored)
+    boxes = proposed(rpn, 300)
+    return rpn, head, figures_of(detect(head, boxes)) | recalls_of(boxes)
+
+
 SHARES = ("1/4", "1/2", "all")
 
 
@@ -90,11 +98,8 @@ def cutouts(condition: str, seed: int, folder: Path) -> Figures:
         same = [scenes.parts.cutouts[place] for place in order if scenes.parts.cutouts[place].label == label]
         chosen += same[: max(1, round(share * len(same)))]
     scenes.parts = Parts(chosen, scenes.parts.backgrounds)
-    stored = StoredFeatures(backbone("squeezenet", pretrained=True).eval(), scenes, progress=True)
-    rpn = fit_rpn(seed, stored=stored)
-    head = fit_head(seed, proposer=rpn, stored=stored)
-    boxes = proposed(rpn, 300)
-    return figures_of(detect(head, boxes)) | recalls_of(boxes) | {"individuals": float(len(chosen))}
+    _, _, figures = fit_both(seed, stored_maps(scenes))
+    return figures | {"individuals": float(len(chosen))}
 
 
 PHOTOS = {  # whether each cut-out is varied, and the scales of the anchors
@@ -107,8 +112,7 @@ PHOTOS = {  # whether each cut-out is varied, and the scales of the anchors
 @lru_cache(maxsize=1)  # conditions that share pictures follow each other, and five seeds would not fit in memory
 def stored_fresh(seed: int, vary: bool, length: int = 600) -> StoredFeatures:
     """Return the maps of fresh scenes, with their cut-outs varied or as they are."""
-    scenes = FreshScenes("train", length=length, seed=seed, vary=vary)
-    return StoredFeatures(backbone("squeezenet", pretrained=True).eval(), scenes, progress=True)
+    return stored_maps(FreshScenes("train", length=length, seed=seed, vary=vary))
 
 
 def shares_found(records: Sequence[Record], score: float = 0.3) -> Figures:
@@ -131,12 +135,7 @@ def shares_found(records: Sequence[Record], score: float = 0.3) -> Figures:
 def photos(condition: str, seed: int, folder: Path) -> Figures:
     """Train RPN and head on pasted scenes, and look at the photos of Wild, which show whole animals."""
     vary, scales = PHOTOS[condition]
-    stored = stored_fresh(seed, vary)
-    rpn = fit_rpn(seed, scales, schedule=SHORT, stored=stored)
-    head = fit_head(seed, proposer=rpn, schedule=SHORT, stored=stored)
-    boxes = proposed(rpn, 300)
-    model = FasterRCNN(backbone("squeezenet", pretrained=True), CLASSES, scales=scales, ratios=RATIOS, **COMPACT)
-    model.rpn, model.head = rpn, head
+    model = FasterRCNN(backbone("squeezenet", pretrained=True), CLASSES, scales=scales)
+    model.rpn, model.head, figures = fit_both(seed, stored_fresh(seed, vary), scales)
     records = run(model, wild())
-    figures = figures_of(detect(head, boxes)) | recalls_of(boxes)
     return figures | {"AP50 Wild": voc_map(records, CLASSES)["mean"]} | shares_found(records)

@@ -23,7 +23,7 @@ from rcnnlib.datasets.coco import scrapbook, scrapbook_cutouts
 from rcnnlib.datasets.transforms import Example, collate, pad, resize
 from rcnnlib.engine.benchmark_models import stage_seconds
 from rcnnlib.engine.bootstrap import draw_individuals, mean_ap
-from rcnnlib.engine.evaluation import evaluate, to_records
+from rcnnlib.engine.evaluation import Pictures, evaluate, to_records
 from rcnnlib.engine.metrics import Record, proposal_recall, voc_map
 from rcnnlib.engine.recipes import SCALES, open_data, proposals_of
 from rcnnlib.engine.schedules import Schedule
@@ -46,11 +46,15 @@ CLASSES = 5
 SHORT = Schedule(steps=800, warmup=50)
 
 
+def stored_maps(scenes: Pictures) -> StoredFeatures:
+    """Return the maps of scenes under the ImageNet trunk."""
+    return StoredFeatures(backbone("squeezenet", pretrained=True).eval(), scenes, progress=True)
+
+
 @cache
 def stored_scenes(split: str = "train") -> StoredFeatures:
     """Return the maps of the scenes of Scrapbook, with their Selective Search boxes."""
-    trunk = backbone("squeezenet", pretrained=True).eval()
-    return StoredFeatures(trunk, open_data("scrapbook_selective_search", split), progress=True)
+    return stored_maps(open_data("scrapbook_selective_search", split))
 
 
 # --- sampling_mix ----------------------------------------------------------------------------------------------------

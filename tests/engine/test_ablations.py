@@ -114,6 +114,7 @@ CONDITIONS = [
     (ablations_extra.pooling, "pool"),
     (ablations_extra.svd, "8"),
     (ablations_extra.pictures_a_step, "2"),
+    (ablations_extra.cutouts, "1/4"),
     (ablations_extra.photos, "varied, scales 40, 80, 160"),
 ]
 
@@ -121,6 +122,7 @@ CONDITIONS = [
 @pytest.mark.parametrize(("study", "condition"), CONDITIONS, ids=lambda value: getattr(value, "__name__", value))
 def test_every_study_runs(study, condition, stored, monkeypatch, tmp_path):
     photo = wild()[0]
+    monkeypatch.setattr(ablations_extra, "stored_maps", lambda scenes: stored)
     monkeypatch.setattr(ablations_extra, "stored_fresh", lambda seed, vary: stored)
     monkeypatch.setattr(ablations_extra, "wild", lambda: [photo])
     monkeypatch.setattr(ablations, "figures_of", lambda records: {"AP50": float(len(records))})

@@ -5,11 +5,13 @@ import os
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import nbformat
 import pytest
 from hygiene import ROOT, RULES, SANITIZE, Lesson, build, problems
+
+INVENTED_PATH = str(PurePosixPath("/", "home", "me", "x.png"))  # of no machine: the rule must find it
 
 TINY = '''# %% [markdown] tags=["core"]
 # # A tiny lesson
@@ -186,7 +188,7 @@ HOLES = {
     "widget state": (metadata("notebook", widgets={"state": {}}), "metadata_is_normal"),
     "kernel version": (metadata("notebook", language_info={"version": "3.11.2"}), "metadata_is_normal"),
     "times": (metadata("cell", execution={"iopub.execute_input": "2026"}), "metadata_is_normal"),
-    "machine path": (add_output(output_type="stream", name="stdout", text="/home/me/x.png"), "no_machine_path"),
+    "machine path": (add_output(output_type="stream", name="stdout", text=INVENTED_PATH), "no_machine_path"),
     "Windows path": (add_output(output_type="stream", name="stdout", text=r"C:\Users\me"), "no_machine_path"),
     "large": (add_output(output_type="stream", name="stdout", text="x" * 2_000_000), "small"),
     "few texts": (silence, "says_enough"),
