@@ -13,14 +13,16 @@ from tqdm.auto import tqdm
 
 from rcnnlib.engine.evaluation import coco_ap, run
 from rcnnlib.engine.interop import from_torchvision, to_torchvision
-from rcnnlib.engine.recipes import COMPACT, RECIPES, SCRAPBOOK_CLASSES, Recipe, open_data, start_phase, train
+from rcnnlib.engine.recipes import COMPACT, RECIPES, SCALES, SCRAPBOOK_CLASSES, Recipe, open_data, start_phase, train
 from rcnnlib.engine.schedules import Schedule, stored_proposals, with_steps
 from rcnnlib.engine.studies import CLASSES, Figures, figures_of, recalls
 from rcnnlib.engine.training import Steps, make_optimizer
 from rcnnlib.models.weights import Spec
 
-JOINT = RECIPES["faster_rcnn_compact_scrapbook"]
-SCHEDULES = {"joint": (JOINT, 1000), "4-step": (RECIPES["faster_rcnn_4step_scrapbook"], 500)}
+FASTER = Spec("faster_rcnn", "squeezenet", SCRAPBOOK_CLASSES, {"scales": SCALES} | COMPACT)
+JOINT = RECIPES["faster_rcnn_scrapbook"]._replace(spec=FASTER)
+FOUR_STEP = RECIPES["faster_rcnn_4step_scrapbook"]._replace(spec=FASTER)
+SCHEDULES = {"joint": (JOINT, 1000), "4-step": (FOUR_STEP, 500)}
 
 
 def four_step_vs_joint(condition: str, seed: int, folder: Path) -> Figures:
