@@ -74,12 +74,12 @@ RECIPES = {
     "faster_rcnn_small_scrapbook": Recipe(  # what the next one is compared with
         _spec("faster_rcnn", "squeezenet", SCRAPBOOK_CLASSES, scales=SCALES, **SMALL),
         "scrapbook_fresh",
-        approximate_joint(LONG),
+        approximate_joint(LONG._replace(steps=6000)),
     ),
     "faster_rcnn_4step_scrapbook": Recipe(
         _spec("faster_rcnn", "squeezenet", SCRAPBOOK_CLASSES, scales=SCALES, **SMALL),
         "scrapbook_fresh",
-        four_step_alternating(LONG._replace(steps=4000), LONG._replace(steps=2000)),
+        four_step_alternating(LONG._replace(steps=2000), LONG._replace(steps=1000)),
     ),
     "fast_rcnn_scrapbook": Recipe(
         _spec("fast_rcnn", "squeezenet", SCRAPBOOK_CLASSES),
