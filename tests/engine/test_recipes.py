@@ -72,7 +72,7 @@ def test_a_recipe_goes_on_in_the_phase_where_it_ended(tiny_recipe, tmp_path, mon
     assert fingerprint(run_recipe("tiny", tmp_path / "broken")) == whole
 
 
-@pytest.mark.parametrize("name", [name for name in RECIPES if name != "faster_rcnn_4step_scrapbook"])
+@pytest.mark.parametrize("name", RECIPES)
 def test_every_recipe_takes_a_step(name, tmp_path, monkeypatch):
     monkeypatch.setattr(recipes, "fit_after_training", lambda *arguments, **options: None)  # tested by itself
     model = run_recipe(name, tmp_path, steps=1)
