@@ -71,11 +71,6 @@ RECIPES = {
         "scrapbook_fresh",
         approximate_joint(LONG),
     ),
-    "faster_rcnn_small_scrapbook": Recipe(  # what the next one is compared with
-        _spec("faster_rcnn", "squeezenet", SCRAPBOOK_CLASSES, scales=SCALES, **SMALL),
-        "scrapbook_fresh",
-        approximate_joint(LONG._replace(steps=6000)),
-    ),
     "faster_rcnn_4step_scrapbook": Recipe(
         _spec("faster_rcnn", "squeezenet", SCRAPBOOK_CLASSES, scales=SCALES, **SMALL),
         "scrapbook_fresh",
