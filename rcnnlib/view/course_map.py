@@ -19,7 +19,6 @@ class Lesson(NamedTuple):
     file: str
     questions: tuple[str, ...] = ()  # of the student, answered here by experiment
     points: tuple[str, ...] = ()  # of the lecture, taught here
-    ready: bool = False  # in this version
 
 
 class Step(NamedTuple):
@@ -35,56 +34,52 @@ STEPS = (
         "First steps",
         "boxes and\ntheir overlap",
         (
-            Lesson("00", "start here", "00_start_here", ready=True),
-            Lesson("01", "boxes and IoU", "01_boxes_and_iou", ready=True),
+            Lesson("00", "start here", "00_start_here"),
+            Lesson("01", "boxes and IoU", "01_boxes_and_iou"),
         ),
     ),
     Step(
         "R-CNN",
         "regions, then\na CNN on each",
         (
-            Lesson("02", "Selective Search", "02_selective_search", points=("L4",), ready=True),
-            Lesson("03", "R-CNN", "03_rcnn", ("Q4",), points=("L1", "L2"), ready=True),
+            Lesson("02", "Selective Search", "02_selective_search", points=("L4",)),
+            Lesson("03", "R-CNN", "03_rcnn", ("Q4",), points=("L1", "L2")),
         ),
     ),
     Step(
         "SPPnet",
         "one CNN pass\nfor all regions",
-        (
-            Lesson(
-                "04", "shared features", "04_shared_features_and_roi_projection", points=("L3", "L5", "L6"), ready=True
-            ),
-        ),
+        (Lesson("04", "shared features", "04_shared_features_and_roi_projection", points=("L3", "L5", "L6")),),
     ),
     Step(
         "Fast R-CNN",
         "one network,\ntrained at once",
         (
-            Lesson("05", "RoI pooling", "05_roi_pooling", ("Q2",), points=("L7",), ready=True),
-            Lesson("06", "heads and loss", "06_heads_and_multi_task_loss", points=("L8", "L9"), ready=True),
-            Lesson("07", "sampling", "07_sampling_mini_batches", ("Q3", "Q4"), points=("L10", "L11"), ready=True),
-            Lesson("08", "detections, AP", "08_from_scores_to_detections", ready=True),
-            Lesson("09", "training", "09_training_fast_rcnn", ("Q1",), points=("L12",), ready=True),
+            Lesson("05", "RoI pooling", "05_roi_pooling", ("Q2",), points=("L7",)),
+            Lesson("06", "heads and loss", "06_heads_and_multi_task_loss", points=("L8", "L9")),
+            Lesson("07", "sampling", "07_sampling_mini_batches", ("Q3", "Q4"), points=("L10", "L11")),
+            Lesson("08", "detections, AP", "08_from_scores_to_detections"),
+            Lesson("09", "training", "09_training_fast_rcnn", ("Q1",), points=("L12",)),
         ),
     ),
     Step(
         "Faster R-CNN",
         "the network finds\nthe regions, too",
         (
-            Lesson("10", "anchors", "10_anchors", points=("L14",), ready=True),
-            Lesson("11", "the RPN", "11_rpn", ("Q5",), points=("L13", "L15"), ready=True),
-            Lesson("12", "RPN loss", "12_rpn_targets_and_loss", ("Q6",), points=("L18", "L19"), ready=True),
-            Lesson("13", "NMS", "13_proposals_and_nms", ("Q7",), points=("L16", "L17"), ready=True),
-            Lesson("14", "training", "14_training_faster_rcnn", points=("L13", "L18b", "L20", "L21"), ready=True),
-            Lesson("15", "results", "15_results_and_limits", points=("L22", "L23", "L24"), ready=True),
+            Lesson("10", "anchors", "10_anchors", points=("L14",)),
+            Lesson("11", "the RPN", "11_rpn", ("Q5",), points=("L13", "L15")),
+            Lesson("12", "RPN loss", "12_rpn_targets_and_loss", ("Q6",), points=("L18", "L19")),
+            Lesson("13", "NMS", "13_proposals_and_nms", ("Q7",), points=("L16", "L17")),
+            Lesson("14", "training", "14_training_faster_rcnn", points=("L13", "L18b", "L20", "L21")),
+            Lesson("15", "results", "15_results_and_limits", points=("L22", "L23", "L24")),
         ),
     ),
     Step(
         "Your turn",
         "your photos,\nyour bugs",
         (
-            Lesson("16", "your own data", "16_your_own_data", points=("L25",), ready=True),
-            Lesson("17", "debug clinic", "17_debug_clinic", ready=True),
+            Lesson("16", "your own data", "16_your_own_data", points=("L25",)),
+            Lesson("17", "debug clinic", "17_debug_clinic"),
         ),
     ),
 )
@@ -100,30 +95,25 @@ def where(question: str) -> list[Lesson]:
 
 
 def course_map() -> LessonFigure:
-    """Draw the staircase; a full blue bar is a lesson of this version, an empty one, if there is any, is planned."""
-    planned = [lesson.number for lesson in LESSONS if not lesson.ready]
+    """Draw the staircase; a bar is a lesson."""
     most = max(len(step.lessons) for step in STEPS)
     wide, high = len(STEPS) * COLUMN, RISE * len(STEPS) + most * (CHIP + GAP) + 84
-    alt = f"{len(LESSONS)} lessons in {len(STEPS)} steps: {', '.join(step.name for step in STEPS)}. "
-    made, ax = figure(wide, high, alt=alt + (f"Planned: {', '.join(planned)}." if planned else "All can be opened."))
+    names = ", ".join(step.name for step in STEPS)
+    made, ax = figure(wide, high, alt=f"{len(LESSONS)} lessons in {len(STEPS)} steps: {names}. All can be opened.")
     made.set_layout_engine("none")
     ax.set_position((0, 0, 1, 1))
     ax.set(xlim=(0, wide), ylim=(0, high))
     ax.set_axis_off()
     for column, step in enumerate(STEPS):
         _draw_step(ax, step, column * COLUMN, RISE * (column + 1))
-    _draw_legend(ax, 8, high - 34, bars=bool(planned))
+    _draw_legend(ax, 8, high - 75)
     return made
 
 
-def _draw_legend(ax: Axes, left: float, top: float, *, bars: bool) -> None:
-    """Say what a full bar, an empty bar and a Q mean; without ``bars`` only the Q."""
-    for row, (fill, text) in enumerate(((LINES[0], "in this version"), ("white", "planned")) if bars else ()):
-        shape = "round,pad=0,rounding_size=3"
-        ax.add_patch(FancyBboxPatch((left, top - 24 * row), 26, 14, boxstyle=shape, fc=fill, ec=LINES[0], lw=1.2))
-        ax.text(left + 34, top - 24 * row + 7, text, va="center", fontsize=9, color=INK)
-    ax.text(left + 13, top - 41, "Q1", va="center", ha="center", fontsize=9, weight="bold", color=QUESTION)
-    ax.text(left + 34, top - 41, "a student's question is answered", va="center", fontsize=9, color=INK)
+def _draw_legend(ax: Axes, left: float, middle: float) -> None:
+    """Say what a Q means."""
+    ax.text(left + 13, middle, "Q1", va="center", ha="center", fontsize=9, weight="bold", color=QUESTION)
+    ax.text(left + 34, middle, "a student's question is answered", va="center", fontsize=9, color=INK)
 
 
 def _draw_step(ax: Axes, step: Step, left: float, floor: float) -> None:
@@ -138,12 +128,11 @@ def _draw_step(ax: Axes, step: Step, left: float, floor: float) -> None:
 
 def _draw_lesson(ax: Axes, lesson: Lesson, left: float, bottom: float) -> None:
     """Draw one lesson as a bar: number, name, and the questions that it answers below them."""
-    fill, ink = (LINES[0], "white") if lesson.ready else ("white", INK)
-    shape = "round,pad=0,rounding_size=5"
-    ax.add_patch(FancyBboxPatch((left, bottom), COLUMN - 10, CHIP, boxstyle=shape, fc=fill, ec=LINES[0], lw=1.2))
+    shape, fill = "round,pad=0,rounding_size=5", LINES[0]
+    ax.add_patch(FancyBboxPatch((left, bottom), COLUMN - 10, CHIP, boxstyle=shape, fc=fill, ec=fill, lw=1.2))
     middle = bottom + CHIP / 2
-    ax.text(left + 6, middle, lesson.number, va="center", fontsize=10, weight="bold", color=ink)
-    ax.text(left + 29, middle, lesson.name, va="center", fontsize=9, color=ink)
+    ax.text(left + 6, middle, lesson.number, va="center", fontsize=10, weight="bold", color="white")
+    ax.text(left + 29, middle, lesson.name, va="center", fontsize=9, color="white")
     if lesson.questions:
         text, ground = " ".join(lesson.questions), {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
         place = {"va": "center", "ha": "right", "fontsize": 9, "weight": "bold", "color": QUESTION}

@@ -83,10 +83,10 @@ def read_marks(folder: Path = NOTEBOOKS) -> list[Mark]:
 
 
 def missing(marks: list[Mark]) -> list[str]:
-    """Return what the lessons of this version should teach and do not: one sentence for each gap."""
+    """Return what the lessons should teach and do not: one sentence for each gap."""
     kinds: dict[str, set[str]] = {row: {mark.kind for mark in marks if mark.row == row} for row in ROWS}
     gaps = []
-    for lesson in (lesson for lesson in LESSONS if lesson.ready):
+    for lesson in LESSONS:
         for row in lesson.points:
             gaps += [
                 f"lesson {lesson.number}: nothing to {duty} for {row} ({', '.join(wanted)})"

@@ -15,19 +15,18 @@ def test_lessons_are_numbered_without_a_gap():
     assert all(lesson.file.startswith(lesson.number + "_") for lesson in LESSONS)
 
 
-def test_ready_are_the_lessons_that_exist():
-    there = {path.stem for path in (ROOT / "notebooks" / "src").glob("*.py")}
-    assert {lesson.file for lesson in LESSONS if lesson.ready} == there
+def test_it_shows_the_lessons_that_exist():
+    assert {lesson.file for lesson in LESSONS} == {path.stem for path in (ROOT / "notebooks" / "src").glob("*.py")}
 
 
 def test_the_readme_says_the_same():
-    rows = re.findall(r"^\| (\d\d) \|.*\| (\w+) \|$", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert rows == [(lesson.number, "ready" if lesson.ready else "planned") for lesson in LESSONS]
+    numbers = re.findall(r"^\| (\d\d) \|", (ROOT / "README.md").read_text(encoding="utf-8"), re.MULTILINE)
+    assert numbers == [lesson.number for lesson in LESSONS]
 
 
-def test_lesson_00_links_every_other_ready_lesson():
+def test_lesson_00_links_every_other_lesson():
     linked = set(re.findall(r"\]\((\w+)\.ipynb\)", START))
-    assert linked == {lesson.file for lesson in LESSONS if lesson.ready} - {"00_start_here"}
+    assert linked == {lesson.file for lesson in LESSONS} - {"00_start_here"}
 
 
 def test_the_list_of_questions_in_lesson_00_is_that_of_the_map():
