@@ -1,9 +1,10 @@
-"""Benchmarks of whole detectors: our Faster R-CNN beside torchvision's, and the four detectors beside each other.
+"""Benchmarks of whole detectors: our Faster R-CNN beside torchvision's.
 
-``python -m rcnnlib benchmark models`` prints it all. torchvision's detector is the one that ``engine.interop`` makes of
-ours, with the same anchors, heads, RoI align, top-N and samples; and it is given the very same trunk module, so that
-weights, memory format and frozen blocks cannot differ. Ours also blanks the padding before each layer of the trunk,
-which torchvision leaves out. Pictures and boxes are Scrapbook's.
+``python -m rcnnlib benchmark models`` prints it all, and the four detectors beside each other (`benchmark_stages`).
+torchvision's detector is the one that ``engine.interop`` makes of ours, with the same anchors, heads, RoI align, top-N
+and samples; and it is given the very same trunk module, so that weights, memory format and frozen blocks cannot differ.
+Ours also blanks the padding before each layer of the trunk, which torchvision leaves out. Pictures and boxes are
+Scrapbook's.
 Left out: time on a GPU (its host reads are counted), and the making of batches.
 """
 
@@ -12,7 +13,6 @@ import itertools
 import linecache
 import math
 import tempfile
-import time
 import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -28,18 +28,14 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rcnnlib.datasets.coco import scrapbook
 from rcnnlib.datasets.transforms import collate, resize
 from rcnnlib.engine.benchmark import HEADER, PAIRS, Row, Work, compare, peak_memory, verdict
+from rcnnlib.engine.benchmark_stages import load, stage_lines
 from rcnnlib.engine.evaluation import predict
 from rcnnlib.engine.interop import to_torchvision
-from rcnnlib.engine.recipes import RECIPES, open_data
+from rcnnlib.engine.recipes import RECIPES
 from rcnnlib.engine.schedules import Schedule
 from rcnnlib.engine.training import Trainer, make_optimizer
 from rcnnlib.models.faster_rcnn import FasterRCNN
-from rcnnlib.models.rcnn import RCNN
-from rcnnlib.models.roi_heads import given_proposals
-from rcnnlib.models.sppnet import SPPnet
-from rcnnlib.models.weights import load_weights
 from rcnnlib.ops.nms import BLOCK, nms_padded
-from rcnnlib.ops.selective_search import selective_search
 from rcnnlib.types import Batch
 
 FASTER = "faster_rcnn_scrapbook"
@@ -49,23 +45,12 @@ GROWTH = (  # pictures, proposals, side
     *((BATCH, 50, SIDE), (BATCH, 100, SIDE), (BATCH, 400, SIDE), (1, AFTER, 512), (1, AFTER, 640)),
 )
 STILL = Schedule(steps=1, rate=0.0)  # the same arithmetic, but the weights stay: every step does the same work
-DETECTORS = {"R-CNN": "rcnn", "SPPnet": "sppnet", "Fast R-CNN": "fast_rcnn", "Faster R-CNN": "faster_rcnn"}
-STAGES = ("Selective Search", "trunk", "proposals", "head", "detection")
 
 # Operations for which the host waits until a GPU has finished: it needs a number, or the size of a result.
 READS = {"_local_scalar_dense", "nonzero", "equal", "masked_select", "_unique2", "nms"}
 INDEXING = {"index", "index_put", "index_put_"}
 COPIES = {Tensor.tolist, Tensor.cpu, Tensor.numpy}  # the same, but on a CPU nothing is dispatched for them
 CPU_ALONE = 'device.type == "cpu" and'  # a line that begins so reads nothing on a GPU
-
-
-def load(name: str) -> tuple[Any, bool]:
-    """Return a detector of the course and whether it is trained; without its file the heads are random, of seed 0."""
-    try:
-        return load_weights(name).model, True
-    except FileNotFoundError:
-        torch.manual_seed(0)
-        return RECIPES[name].spec.build().eval(), False
 
 
 def pictures(count: int, side: int = SIDE) -> Batch:
@@ -113,6 +98,26 @@ def faster_rows(model: FasterRCNN, count: int = BATCH, side: int = SIDE) -> Iter
     yield Row(f"training step, {size}", our_step(model, batch), their_step(model, batch), 0.5, 0.4)
     ours, theirs = inference(partial(predict, model, batch)), inference(partial(theirs, list(batch.images)))
     yield Row(f"inference, {size}", ours, theirs, 0.65, 0.5)
+
+
+def floor_lines(model: FasterRCNN, pairs: int = PAIRS, count: int = BATCH) -> Iterator[str]:
+    """The least ratios in reach: what both run, the trunk and the layers of the RPN, against all of torchvision's."""
+    batch, inference = pictures(count), torch.inference_mode()
+
+    def forward() -> Tensor:
+        _, scores, deltas = model.rpn(model.trunk(batch.images, batch.sizes))
+        return scores.sum() + deltas.sum()
+
+    def backward() -> None:
+        model.zero_grad(set_to_none=True)
+        forward().backward()
+
+    yield "least ratio in reach: trunk and layers of the RPN, which both run, against all of theirs"
+    theirs = {"training step": their_step(model, batch)}
+    theirs["inference"] = inference(partial(opponent(model).eval(), list(batch.images)))
+    for (name, work), shared in zip(theirs.items(), (backward, inference(forward)), strict=True):
+        timing = compare(shared, work, pairs)
+        yield f"  {name:50}{timing.ours * 1e3:10.2f}{timing.theirs * 1e3:10.2f}{timing.ratio:8.2f}"
 
 
 @torch.no_grad()
@@ -226,54 +231,6 @@ def growth_lines(model: FasterRCNN, pairs: int = 3, settings: tuple[tuple[int, i
         yield f"{count:10}{after:11}{side:7}{milliseconds}{timing.ratio:8.2f}"
 
 
-def pieces(model: Any, batch: Batch) -> Iterator[tuple[str, Any]]:
-    """Run a detector as its ``stages`` does and pause after each piece; the last one is the detections."""
-    images, sizes, proposals = batch.images, batch.sizes, given_proposals(batch.proposals)
-    if isinstance(model, RCNN):  # every region goes through the trunk on its own, so pooling is part of it
-        pooled = model.pool(images, proposals.boxes, sizes)
-        yield "trunk", pooled
-    else:
-        features = model.trunk(images, sizes)
-        yield "trunk", features
-        if hasattr(model, "rpn"):
-            proposals = model.rpn.propose(*model.rpn(features), sizes, rounds=BLOCK)
-            yield "proposals", proposals
-        where = (features, proposals.boxes)
-        pooled = model.pool(*where) if isinstance(model, SPPnet) else model.head.pool(*where, sizes)
-    scores, deltas = model.head(pooled)
-    yield "head", (scores, deltas)
-    yield "detection", model.head.detect(proposals.boxes, proposals.valid, scores, deltas, sizes, rounds=BLOCK)
-
-
-@torch.inference_mode()
-def stage_seconds(model: nn.Module, batch: Batch) -> dict[str, float]:
-    """Return the seconds of each piece of a detector."""
-    seconds, begin = {}, time.perf_counter()
-    for name, _ in pieces(model, batch):
-        seconds[name], begin = time.perf_counter() - begin, time.perf_counter()
-    return seconds
-
-
-def stage_lines(count: int = 4) -> Iterator[str]:
-    """R-CNN against SPPnet, Fast and Faster R-CNN: where a picture's seconds go; each test picture on its own."""
-    data = open_data("scrapbook_selective_search", "test")
-    batches = [collate([data[index]], seed=0, epoch=0) for index in range(count)]
-    selective_search(batches[0].images[0, :, :64, :64])  # warm up
-    begin = time.perf_counter()
-    regions = sum(len(selective_search(batch.images[0])) for batch in batches) / count
-    search = (time.perf_counter() - begin) / count
-    yield f"seconds a picture by stage, mean of {count} pictures, with {regions:.0f} regions of Selective Search"
-    yield f"{'':14}{''.join(f'{stage:>18}' for stage in STAGES)}{'all':>9}"
-    for title, name in DETECTORS.items():
-        model, trained = load(f"{name}_scrapbook")
-        stage_seconds(model, batches[0]._replace(proposals=batches[0].proposals[:, :8]))  # warm up
-        laps = [stage_seconds(model, batch) for batch in batches]
-        seconds = {"Selective Search": search} if model.needs_proposals else {}
-        seconds |= {stage: sum(lap[stage] for lap in laps) / count for stage in laps[0]}
-        cells = "".join(f"{seconds[stage]:18.3f}" if stage in seconds else f"{'-':>18}" for stage in STAGES)
-        yield f"{title:14}{cells}{sum(seconds.values()):9.3f}{'' if trained else '   random heads'}"
-
-
 def model_lines(pairs: int = PAIRS) -> Iterator[str]:
     """Measure everything; each line is ready to be printed."""
     model, trained = load(FASTER)
@@ -286,6 +243,7 @@ def model_lines(pairs: int = PAIRS) -> Iterator[str]:
         milliseconds = f"{timing.ours * 1e3:10.2f}{timing.theirs * 1e3:10.2f}"
         word = verdict(timing.ratio, row.at_most, row.aim)
         yield f"{row.name:52}{milliseconds}{timing.ratio:8.2f}{row.at_most:9.2f}{row.aim:6.2f}  {word}"
+    yield from floor_lines(model, pairs)
     yield from itertools.chain(read_lines(model), memory_lines(), growth_lines(model), stage_lines())
 
 

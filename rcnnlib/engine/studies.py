@@ -21,7 +21,7 @@ from tqdm.auto import tqdm
 
 from rcnnlib.datasets.coco import scrapbook, scrapbook_cutouts
 from rcnnlib.datasets.transforms import Example, collate, pad, resize
-from rcnnlib.engine.benchmark_models import stage_seconds
+from rcnnlib.engine.benchmark_stages import stage_seconds
 from rcnnlib.engine.bootstrap import draw_individuals, mean_ap
 from rcnnlib.engine.evaluation import Pictures, evaluate, to_records
 from rcnnlib.engine.metrics import Record, proposal_recall, voc_map

@@ -10,23 +10,21 @@ from demo import SMALL_HEAD, make_detector, sharpen
 
 from rcnnlib import __main__
 from rcnnlib.datasets.transforms import collate
-from rcnnlib.engine import benchmark, benchmark_models
+from rcnnlib.engine import benchmark, benchmark_models, benchmark_stages
 from rcnnlib.engine.benchmark_models import (
-    STAGES,
     candidates,
     count_reads,
     faster_rows,
+    floor_lines,
     growth_lines,
     opponent,
     our_step,
     pictures,
-    pieces,
     proposal_rows,
     read_lines,
-    stage_lines,
-    stage_seconds,
     their_step,
 )
+from rcnnlib.engine.benchmark_stages import STAGES, pieces, stage_lines, stage_seconds
 from rcnnlib.engine.recipes import open_data
 from rcnnlib.models.backbone import backbone
 from rcnnlib.models.fast_rcnn import FastRCNN
@@ -97,6 +95,23 @@ def test_a_row_compares_the_same_detections():
         torch.testing.assert_close(found["scores"], ours.scores[row][ours.valid[row]], rtol=1e-4, atol=1e-4)
     timing = benchmark.compare(training.ours, training.theirs, pairs=1)
     assert all(math.isfinite(number) and number > 0 for number in timing)
+
+
+def test_the_floor_is_a_part_of_both(monkeypatch):
+    model, times = tiny_faster(), []
+
+    def compare(shared, theirs, pairs):
+        shared()
+        grads = {name.split(".")[0] for name, weights in model.named_parameters() if weights.grad is not None}
+        theirs()
+        times.append((pairs, grads))
+        return benchmark.Timing(0.1, 0.2, 0.5)
+
+    monkeypatch.setattr(benchmark_models, "compare", compare)
+    _, training, inference = floor_lines(model, 3, 1)
+    assert training.split() == ["training", "step", "100.00", "200.00", "0.50"]
+    assert inference.split() == ["inference", "100.00", "200.00", "0.50"]
+    assert times[0] == (3, {"trunk", "rpn"})  # no loss, no proposals, no head
 
 
 def test_proposals_are_theirs():
@@ -262,7 +277,7 @@ def test_pieces_are_the_stages(name):
 
 def test_the_table_of_stages(monkeypatch):
     monkeypatch.setattr(
-        benchmark_models, "load", lambda name: (tiny(name.removesuffix("_scrapbook")), name.startswith("fast_"))
+        benchmark_stages, "load", lambda name: (tiny(name.removesuffix("_scrapbook")), name.startswith("fast_"))
     )
     title, head, *rows = stage_lines(1)
     assert "mean of 1 pictures, with 315 regions" in title
@@ -285,8 +300,8 @@ def test_without_weights_the_heads_are_random_but_always_the_same(monkeypatch):
     def missing(name):
         raise FileNotFoundError(name)
 
-    monkeypatch.setattr(benchmark_models, "load_weights", missing)
-    (one, trained), (two, _) = (benchmark_models.load("faster_rcnn_scrapbook") for _ in range(2))
+    monkeypatch.setattr(benchmark_stages, "load_weights", missing)
+    (one, trained), (two, _) = (benchmark_stages.load("faster_rcnn_scrapbook") for _ in range(2))
     assert not trained
     assert not one.training
     assert torch.equal(one.head.mlp.fc6.weight, two.head.mlp.fc6.weight)
@@ -298,6 +313,7 @@ def test_every_part_is_printed(monkeypatch, trained, says):
     monkeypatch.setattr(benchmark_models, "load", lambda name: (make_detector("faster_rcnn"), trained))
     monkeypatch.setattr(benchmark_models, "faster_rows", lambda model: iter([row._replace(name="training step")]))
     monkeypatch.setattr(benchmark_models, "proposal_rows", lambda model, trained: iter([row]))
+    monkeypatch.setattr(benchmark_models, "floor_lines", lambda model, pairs: iter([f"floor {pairs}"]))
     for name in ("read", "growth"):
         monkeypatch.setattr(benchmark_models, f"{name}_lines", lambda model, name=name: iter([name]))
     for name in ("memory", "stage"):
@@ -307,7 +323,7 @@ def test_every_part_is_printed(monkeypatch, trained, says):
     assert second.startswith("median of 1 alternating pairs")
     assert says in weights
     assert head == benchmark.HEADER
-    assert [line.split()[0] for line in rest] == ["training", "proposals", "read", "memory", "growth", "stage"]
+    assert [line.split()[0] for line in rest] == ["training", "proposals", "floor", "read", "memory", "growth", "stage"]
     assert all(line.endswith("  met") and len(line.split()[-6:]) == 6 for line in rest[:2])
     assert rest[0].index("100.00") + len("100.00") == head.index("at most") + len("at most")  # columns stand in line
 
