@@ -515,7 +515,7 @@ course_map()
 #
 # And this is the whole lecture, point by point: L1 to L25, and the questions. The table is read from the lessons
 # themselves. It says how many cells there are to *look* at, to *move*, to *guess* before you see, to *write* yourself,
-# and to find an answer by *trying*. A dash: none, or not in this version yet.
+# and to find an answer by *trying*. A dash: none.
 
 # %%
 from rcnnlib.view.rows import read_marks, row_table

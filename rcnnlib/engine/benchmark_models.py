@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from rcnnlib.datasets.coco import scrapbook
 from rcnnlib.datasets.transforms import collate, resize
-from rcnnlib.engine.benchmark import HEADER, PAIRS, Row, Work, compare, peak_memory, verdict
+from rcnnlib.engine.benchmark import HEADER, PAIRS, Row, Timing, Work, compare, peak_memory, verdict
 from rcnnlib.engine.benchmark_stages import load, stage_lines
 from rcnnlib.engine.evaluation import predict
 from rcnnlib.engine.interop import to_torchvision
@@ -100,6 +100,11 @@ def faster_rows(model: FasterRCNN, count: int = BATCH, side: int = SIDE) -> Iter
     yield Row(f"inference, {size}", ours, theirs, 0.65, 0.5)
 
 
+def columns(timing: Timing) -> str:
+    """Return milliseconds of ours and theirs, and their ratio, as they stand under ``HEADER``."""
+    return f"{timing.ours * 1e3:10.2f}{timing.theirs * 1e3:10.2f}{timing.ratio:8.2f}"
+
+
 def floor_lines(model: FasterRCNN, pairs: int = PAIRS, count: int = BATCH) -> Iterator[str]:
     """The least ratios in reach: what both run, the trunk and the layers of the RPN, against all of torchvision's."""
     batch, inference = pictures(count), torch.inference_mode()
@@ -116,8 +121,7 @@ def floor_lines(model: FasterRCNN, pairs: int = PAIRS, count: int = BATCH) -> It
     theirs = {"training step": their_step(model, batch)}
     theirs["inference"] = inference(partial(opponent(model).eval(), list(batch.images)))
     for (name, work), shared in zip(theirs.items(), (backward, inference(forward)), strict=True):
-        timing = compare(shared, work, pairs)
-        yield f"  {name:50}{timing.ours * 1e3:10.2f}{timing.theirs * 1e3:10.2f}{timing.ratio:8.2f}"
+        yield f"  {name:50}{columns(compare(shared, work, pairs))}"
 
 
 @torch.no_grad()
@@ -240,9 +244,8 @@ def model_lines(pairs: int = PAIRS) -> Iterator[str]:
     yield HEADER
     for row in itertools.chain(faster_rows(model), proposal_rows(model, trained)):
         timing = compare(row.ours, row.theirs, pairs)
-        milliseconds = f"{timing.ours * 1e3:10.2f}{timing.theirs * 1e3:10.2f}"
         word = verdict(timing.ratio, row.at_most, row.aim)
-        yield f"{row.name:52}{milliseconds}{timing.ratio:8.2f}{row.at_most:9.2f}{row.aim:6.2f}  {word}"
+        yield f"{row.name:52}{columns(timing)}{row.at_most:9.2f}{row.aim:6.2f}  {word}"
     yield from floor_lines(model, pairs)
     yield from itertools.chain(read_lines(model), memory_lines(), growth_lines(model), stage_lines())
 
